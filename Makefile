@@ -1,0 +1,50 @@
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.installed
+PROTOS := $(wildcard protobufs/*.proto)
+GENERATED := $(PROTOS:.proto=_pb2.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format protobufs lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+run: $(STAMP) $(GENERATED) ## start both services here and print each trace (ARGS=--quiet for no traces)
+	@exec $(PY) -m services $(ARGS)
+
+test: $(STAMP) $(GENERATED) ## run the whole test suite (ARGS=... goes to pytest)
+	$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, and that nothing generated is committed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -c 'from importlinter.cli import lint_imports_command as c; c()'
+	@! git ls-files | grep -E '_pb2(_grpc)?\.pyi?$$' || { echo 'generated code is committed'; exit 1; }
+
+format: $(STAMP) ## format the code and mend what ruff can mend
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+protobufs: $(GENERATED) ## generate the protobuf code
+
+lock: ## resolve the ranges of pyproject.toml anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet \
+		pyproject.toml --extra dev --output-file requirements-dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+		pyproject.toml --constraint requirements-dev.txt --output-file requirements.txt
+
+clean: ## remove what the other targets made
+	rm -rf .venv var .coverage .*_cache .hypothesis protobufs/*_pb2.py protobufs/*_pb2.pyi protobufs/*_pb2_grpc.py
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+%_pb2.py: %.proto $(STAMP)
+	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $<
