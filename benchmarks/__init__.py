@@ -1,0 +1,1 @@
+"""Programs that measure what the shop costs; each prints its figures."""

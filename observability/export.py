@@ -1,0 +1,116 @@
+"""The way of finished spans to the exporter: a queue with a limit, a thread, and counts of what became of them."""
+
+import os
+import threading
+from collections import deque
+
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_BSP_MAX_QUEUE_SIZE,
+    OTEL_BSP_SCHEDULE_DELAY,
+)
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from observability.families import family
+
+CLOSE_S = 0.5
+
+
+class SpanQueue(SpanProcessor):
+    """Batches sampled spans for the exporter. Full queue or failed export: the spans are dropped and counted.
+
+    The limits are OpenTelemetry's: OTEL_BSP_MAX_QUEUE_SIZE spans wait (2048), OTEL_BSP_MAX_EXPORT_BATCH_SIZE
+    go at once (512), at least every OTEL_BSP_SCHEDULE_DELAY milliseconds (5000). Raises ValueError when one
+    of them is not a positive number.
+    """
+
+    def __init__(self, exporter: SpanExporter, registry: CollectorRegistry) -> None:
+        self._exporter = exporter
+        self._limit = _positive(OTEL_BSP_MAX_QUEUE_SIZE, 2048)
+        self._batch = min(_positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, 512), self._limit)
+        self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, 5000) / 1e3
+        self._exported = family(
+            Counter, "telemetry_spans_exported_total", "Spans that the exporter delivered.", (), registry
+        )
+        dropped = family(
+            Counter, "telemetry_spans_dropped_total", "Spans lost before delivery.", ("reason",), registry
+        )
+        self._full, self._failed, self._late = map(dropped.labels, ("queue_full", "export_failed", "shutdown"))
+        self._length = family(
+            Gauge, "telemetry_span_queue_length", "Spans that wait for the exporter.", (), registry
+        )
+        self._queue: deque[ReadableSpan] = deque()
+        self._length.set_function(self._queue.__len__)
+        self._work, self._idle = threading.Event(), threading.Condition()
+        self._busy = self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="telemetry-export", daemon=True)
+        self._thread.start()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing to do before a span ends."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a finished span; never waits."""
+        if not (span.context and span.context.trace_flags.sampled):
+            return
+        if self._stopping:
+            self._late.inc()
+        elif len(self._queue) >= self._limit:
+            self._full.inc()
+        else:
+            self._queue.append(span)
+            if len(self._queue) >= self._batch:
+                self._work.set()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what waits; False when it is not done in time."""
+        self._work.set()
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._queue and not self._busy, timeout_millis / 1e3)
+
+    def shutdown(self, timeout_s: float = 5.0) -> None:
+        """Export what waits, for at most timeout_s; what is left then is dropped and counted."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._work.set()
+        self._thread.join(max(timeout_s - CLOSE_S, 0))
+        self._exporter.shutdown()  # ends an export that hangs
+        self._thread.join(CLOSE_S)
+        self._late.inc(len(self._queue))
+        self._queue.clear()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._work.wait(self._delay_s)
+            self._work.clear()
+            self._drain()
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._queue:
+            self._busy = True
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch))]
+            self._export(batch)
+        with self._idle:
+            self._busy = False
+            self._idle.notify_all()
+
+    def _export(self, batch: list[ReadableSpan]) -> None:
+        try:
+            with suppress_instrumentation():
+                delivered = self._exporter.export(batch) is SpanExportResult.SUCCESS
+        except Exception:
+            delivered = False
+        (self._exported if delivered else self._failed).inc(len(batch))
+
+
+def _positive(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{variable}: {text!r} is not allowed; give a whole number above 0, or leave it out")
+    return int(text)

@@ -1,0 +1,138 @@
+"""The log of a call: one JSON line when it ends. And the same format, with the trace id, for every other line.
+
+Lines hold no values of requests, no secrets and no user ids.
+"""
+
+import json
+import logging
+import threading
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from opentelemetry.trace import get_current_span
+
+from observability.call import OTHER, Call, Method, Start
+
+MAX_DETAILS = 256
+CALL_LEVELS = {
+    "OK": "info",
+    "CANCELLED": "info",
+    "NOT_FOUND": "info",
+    "INVALID_ARGUMENT": "info",
+    "ALREADY_EXISTS": "info",
+    "PERMISSION_DENIED": "info",
+    "UNAUTHENTICATED": "info",
+    "FAILED_PRECONDITION": "warn",
+    "OUT_OF_RANGE": "warn",
+    "ABORTED": "warn",
+    "RESOURCE_EXHAUSTED": "warn",
+    "DEADLINE_EXCEEDED": "warn",
+}
+LOGGING_LEVELS = {"WARNING": "warn", "CRITICAL": "error"}
+EXPORTER_LOGGERS = "opentelemetry.exporter"
+EXPORTER_INTERVAL_S = 60.0
+
+
+class LogStream:
+    """Writes JSON lines to a text stream, one write a line, so that threads do not mix theirs."""
+
+    def __init__(self, stream: TextIO, service: str) -> None:
+        self._stream, self._service = stream, service
+        self._lock = threading.Lock()
+
+    def write(self, level: str, event: str, trace_id: str, span_id: str, fields: dict[str, Any]) -> None:
+        """Write one line: time, level, service, event, the ids of the trace (if there is one), the fields."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": now, "level": level, "service": self._service, "event": event}
+        if trace_id:
+            line |= {"trace_id": trace_id, "span_id": span_id}
+        text = json.dumps(line | fields, default=str, ensure_ascii=False) + "\n"
+        with self._lock:
+            self._stream.write(text)
+            self._stream.flush()
+
+
+class CallLog:
+    """The signal that writes one line when a call ends."""
+
+    name = "logs"
+    loud = True
+
+    def __init__(self, stream: LogStream) -> None:
+        self._stream = stream
+
+    def bind(self, method: Method) -> Start:
+        """The fields that are the same for each call of the method are made here, once."""
+        event = f"grpc.{method.side}.call"
+        same: dict[str, Any] = {"rpc.method": method.full_name}
+        if method.address:
+            same["server.address"] = method.address
+
+        def end(call: Call) -> None:
+            self._stream.write(call_level(call), event, call.trace_id, call.span_id, same | _fields(call))
+
+        return lambda _: end
+
+
+def call_level(call: Call) -> str:
+    """How much the end of a call asks for attention: info, warn or error."""
+    if call.status == "UNIMPLEMENTED" and call.method.name == OTHER:
+        return "warn"
+    return CALL_LEVELS.get(call.status, "error")
+
+
+def _fields(call: Call) -> dict[str, Any]:
+    fields: dict[str, Any] = {"status": call.status, "duration_ms": round(call.duration_ns / 1e6, 3)}
+    if call.details:
+        fields["details"] = call.details[:MAX_DETAILS]
+    if call.peer:
+        fields["peer"] = call.peer
+    if call.deadline_s is not None:
+        fields["deadline_left_ms"] = round((call.deadline_s - call.duration_s) * 1e3, 3)
+    if call.error is not None:
+        fields["stack"] = "".join(traceback.format_exception(call.error))
+    return fields
+
+
+class JsonHandler(logging.Handler):
+    """Writes the lines of Python's logging in the same format, with the current trace's ids."""
+
+    def __init__(self, stream: LogStream) -> None:
+        super().__init__()
+        self._stream = stream
+        self.addFilter(ExporterFilter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; the event is its message."""
+        try:
+            ids = get_current_span().get_span_context()
+            trace_id, span_id = (
+                (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
+            )
+            fields: dict[str, Any] = {"logger": record.name}
+            if record.exc_info:
+                fields["stack"] = "".join(traceback.format_exception(*record.exc_info))
+            name = LOGGING_LEVELS.get(record.levelname, record.levelname.lower())
+            self._stream.write(name, record.getMessage(), trace_id, span_id, fields)
+        except Exception:
+            self.handleError(record)
+
+
+class ExporterFilter(logging.Filter):
+    """Lets a telemetry exporter complain once a minute: it would do so for each batch while it is down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written."""
+        if not record.name.startswith(EXPORTER_LOGGERS):
+            return True
+        now = time.monotonic()
+        if now < self._next_s:
+            return False
+        self._next_s = now + EXPORTER_INTERVAL_S
+        return True

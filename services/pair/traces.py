@@ -1,0 +1,82 @@
+"""Spans gathered to traces, until each trace is whole."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+SETTLE_S = 1.0  # the services export every 0.3 s
+ORPHAN_S = 3.0  # for a root that may never come: it ran elsewhere, or was lost
+MAX_TRACES = 50
+MAX_SPANS = 100
+
+
+@dataclass(frozen=True)
+class Span:
+    """What the terminal shows of a span."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    service: str
+    name: str
+    status: str
+    failed: bool
+    start_ns: int
+    end_ns: int
+
+
+@dataclass
+class _Pending:
+    spans: dict[str, Span] = field(default_factory=dict)
+    touched: float = 0.0
+
+    def is_finished(self, now: float) -> bool:
+        has_root = any(not span.parent_id for span in self.spans.values())
+        return now - self.touched >= (SETTLE_S if has_root else ORPHAN_S)
+
+
+class Traces:
+    """The traces that wait for more of their spans. Bounded: what comes above is dropped and counted."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pending: dict[str, _Pending] = {}
+        self._dropped = 0
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Put each span to its trace."""
+        with self._lock:
+            for span in spans:
+                self._add(span)
+
+    def take_finished(self) -> list[list[Span]]:
+        """Hand out, once, the traces that are whole: the root is there and nothing came for a while."""
+        with self._lock:
+            now = self._clock()
+            ids = [trace_id for trace_id, trace in self._pending.items() if trace.is_finished(now)]
+            return self._take(ids)
+
+    def take_all(self) -> list[list[Span]]:
+        """Hand out every trace as it is."""
+        with self._lock:
+            return self._take(list(self._pending))
+
+    def take_dropped(self) -> int:
+        """How many spans were dropped since one asked last."""
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+            return dropped
+
+    def _add(self, span: Span) -> None:
+        trace = self._pending.get(span.trace_id, _Pending())
+        if len(self._pending | {span.trace_id: trace}) > MAX_TRACES or len(trace.spans) >= MAX_SPANS:
+            self._dropped += 1
+            return
+        trace.spans[span.span_id] = span
+        trace.touched = self._clock()
+        self._pending[span.trace_id] = trace
+
+    def _take(self, ids: Iterable[str]) -> list[list[Span]]:
+        return [list(self._pending.pop(trace_id).spans.values()) for trace_id in ids]
