@@ -62,8 +62,8 @@ class Call:
 
     __slots__ = (
         "_ends", "_failures", "_start_ns", "deadline_s", "details", "duration_ns", "error", "headers",
-        "metadata", "method", "peer", "received", "sampled", "sent", "span_id", "started_ns", "status", "trace_id",
-        "trailers",
+        "metadata", "method", "peer", "received", "sampled", "sent", "span_id", "started_ns", "status",
+        "trace_id", "trailers",
     )  # fmt: skip
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The way of finished spans to the exporter: a queue with a limit, a thread, and counts of what became of them."""
+"""The way of finished spans to the exporter: a queue with a limit, a thread, and counts of the outcome."""
 
 import os
 import threading
@@ -39,7 +39,9 @@ class SpanQueue(SpanProcessor):
         dropped = family(
             Counter, "telemetry_spans_dropped_total", "Spans lost before delivery.", ("reason",), registry
         )
-        self._full, self._failed, self._late = map(dropped.labels, ("queue_full", "export_failed", "shutdown"))
+        self._full, self._failed, self._late = map(
+            dropped.labels, ("queue_full", "export_failed", "shutdown")
+        )
         self._length = family(
             Gauge, "telemetry_span_queue_length", "Spans that wait for the exporter.", (), registry
         )

@@ -17,7 +17,11 @@ class Failures:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._counter = family(
-            Counter, "telemetry_signal_failures_total", "Times a signal failed to tell of a call.", ("signal",), registry
+            Counter,
+            "telemetry_signal_failures_total",
+            "Times a signal failed to tell of a call.",
+            ("signal",),
+            registry,
         )
         self._told_at: dict[str, float] = {}
 
@@ -27,4 +31,6 @@ class Failures:
         now = time.monotonic()
         if now - self._told_at.get(signal, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
             self._told_at[signal] = now
-            logger.warning("signal %s failed; further failures are only counted for a minute", signal, exc_info=True)
+            logger.warning(
+                "signal %s failed; further failures are only counted for a minute", signal, exc_info=True
+            )

@@ -10,7 +10,12 @@ Family = TypeVar("Family", bound=MetricWrapperBase)
 
 
 def family(
-    kind: type[Family], name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry, **options: Any
+    kind: type[Family],
+    name: str,
+    documentation: str,
+    labels: Sequence[str],
+    registry: CollectorRegistry,
+    **options: Any,
 ) -> Family:
     """The registry's family of that name, made if it is not there yet.
 

@@ -1,4 +1,4 @@
-"""The log of a call: one JSON line when it ends. And the same format, with the trace id, for every other line.
+"""The log of a call: one JSON line when it ends. Every other line has the same format, with the trace id.
 
 Lines hold no values of requests, no secrets and no user ids.
 """
@@ -108,9 +108,7 @@ class JsonHandler(logging.Handler):
         """Write one record; the event is its message."""
         try:
             ids = get_current_span().get_span_context()
-            trace_id, span_id = (
-                (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
-            )
+            trace_id, span_id = (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
             fields: dict[str, Any] = {"logger": record.name}
             if record.exc_info:
                 fields["stack"] = "".join(traceback.format_exception(*record.exc_info))

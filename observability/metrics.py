@@ -4,7 +4,6 @@ Names: https://github.com/grpc-ecosystem/go-grpc-middleware/tree/main/providers/
 """
 
 from collections.abc import Iterable
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -68,7 +67,7 @@ class Metrics:
             received.inc(call.received)
             sent.inc(call.sent)
 
-        def start(call: Call) -> End:
+        def start(_: Call) -> End:
             started.inc()
             in_flight.inc()
             return end
@@ -94,7 +93,6 @@ class MetricsServer:
     """
 
     def __init__(self, port: int, host: str, registry: CollectorRegistry) -> None:
-        self._server: WSGIServer
         self._server, self._thread = start_http_server(port, host, registry)
         self.port: int = self._server.server_port
 

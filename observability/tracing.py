@@ -3,7 +3,7 @@
 Convention: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,7 +17,9 @@ from observability.rich_status import error_info
 
 STATUS_CODE = "rpc.response.status_code"  # the convention is about to rename it to rpc.status_code
 MAX_DESCRIPTION = 256
-SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+SERVER_FAULTS = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
 
 
 class Tracing:
@@ -38,16 +40,16 @@ class Tracing:
             attributes["server.address"] = method.address
         if method.port is not None:
             attributes["server.port"] = method.port
-        return self._serve(method, attributes) if method.side == "server" else self._ask(method, attributes)
+        return self._serve(attributes) if method.side == "server" else self._ask(attributes)
 
-    def _serve(self, method: Method, attributes: Mapping[str, Any]) -> Start:
+    def _serve(self, attributes: Mapping[str, Any]) -> Start:
         def start(call: Call) -> Any:
             parent = propagate.extract(call.metadata, context=otel_context.Context(), getter=METADATA)
             return self._start(call, parent, SpanKind.SERVER, {**attributes, **peer_attributes(call.peer)})
 
         return start
 
-    def _ask(self, method: Method, attributes: Mapping[str, Any]) -> Start:
+    def _ask(self, attributes: Mapping[str, Any]) -> Start:
         def start(call: Call) -> Any:
             end = self._start(call, otel_context.get_current(), SpanKind.CLIENT, attributes)
             carrier: dict[str, str] = {}
@@ -98,7 +100,9 @@ def peer_attributes(peer: str) -> dict[str, str | int]:
     """The peer, as gRPC writes it (`ipv4:127.0.0.1:80`, `ipv6:%5B::1%5D:80`, `unix:/path`), as attributes."""
     scheme, _, rest = unquote(peer).partition(":")
     if scheme not in {"ipv4", "ipv6"}:
-        return {"network.peer.address": rest, "network.transport": "unix"} if scheme == "unix" and rest else {}
+        return (
+            {"network.peer.address": rest, "network.transport": "unix"} if scheme == "unix" and rest else {}
+        )
     address, _, port = rest.rpartition(":")
     attributes: dict[str, str | int] = {"network.peer.address": address.strip("[]")}
     if port.isdecimal():
@@ -117,8 +121,3 @@ class _MetadataGetter(Getter[Metadata]):
 
 
 METADATA = _MetadataGetter()
-
-
-def propagation_fields() -> Sequence[str]:
-    """The metadata keys that carry the trace context; a client replaces what the caller put there."""
-    return sorted(propagate.get_global_textmap().fields)

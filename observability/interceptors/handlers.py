@@ -40,10 +40,12 @@ class Unparsable:
     error: Exception
 
 
-class WrappedHandler(grpc.RpcMethodHandler):
+class WrappedHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
     """A handler with another behavior, serializer and deserializer in the place of its own."""
 
-    def __init__(self, handler: Any, behavior: Any, request_deserializer: Any, response_serializer: Any) -> None:
+    def __init__(
+        self, handler: Any, behavior: Any, request_deserializer: Any, response_serializer: Any
+    ) -> None:
         self.request_streaming = handler.request_streaming
         self.response_streaming = handler.response_streaming
         self.request_deserializer = request_deserializer

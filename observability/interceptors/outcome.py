@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-# A client gives up at its own deadline, which is a little before the one that the server worked out on arrival.
+# A client gives up at its own deadline, a little before the one that the server worked out on arrival.
 DEADLINE_SLACK_S = 0.05
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 

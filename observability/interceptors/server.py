@@ -53,19 +53,19 @@ class _Method:
         passed_by = getattr(self._behavior, "experimental_non_blocking", False)
         self.handler = handler if passed_by else wrapped
 
-    def _serve_unary(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def _serve_unary(self, request: Any, context: Any) -> Any:
         rpc, request = self._begin(request, context)
         response = rpc.run(self._behavior, request, context)
         self._thread.rpc = rpc
         return response
 
-    def _serve_stream(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def _serve_stream(self, request: Any, context: Any) -> Iterator[Any]:
         rpc, request = self._begin(request, context)
         responses = rpc.run(self._behavior, request, context)
-        return _Responses(rpc, responses, self._thread)
+        return Responses(rpc, responses, self._thread)
 
-    def _begin(self, request: Any, context: grpc.ServicerContext) -> tuple["_Rpc", Any]:
-        rpc = _Rpc(self._bound, context)
+    def _begin(self, request: Any, context: Any) -> tuple["Rpc", Any]:
+        rpc = Rpc(self._bound, context)
         if isinstance(request, Unparsable):
             rpc.end("INTERNAL", UNPARSABLE, request.error)
             context.abort(grpc.StatusCode.INTERNAL, UNPARSABLE)
@@ -81,7 +81,7 @@ class _Method:
             return Unparsable(error)
 
     def _serialized(self, response: Any) -> Any:
-        rpc: _Rpc | None = self._thread.__dict__.pop("rpc", None)
+        rpc: Rpc | None = self._thread.__dict__.pop("rpc", None)
         try:
             data = self._serialize(response) if self._serialize else response
         except Exception as error:
@@ -95,10 +95,10 @@ class _Method:
         return data
 
 
-class _Rpc:
+class Rpc:
     """One RPC of a threaded server, from the start of its handler until gRPC is done with it."""
 
-    def __init__(self, bound: Bound, context: grpc.ServicerContext) -> None:
+    def __init__(self, bound: Bound, context: Any) -> None:
         self._context = context
         self._scope = contextvars.copy_context()
         metadata = context.invocation_metadata() or ()
@@ -142,7 +142,7 @@ class _Rpc:
 class _Requests(Iterator[Any]):
     """The handler's requests, counted."""
 
-    def __init__(self, rpc: _Rpc, requests: Iterator[Any]) -> None:
+    def __init__(self, rpc: Rpc, requests: Iterator[Any]) -> None:
         self._rpc, self._requests = rpc, requests
 
     def __next__(self) -> Any:
@@ -151,10 +151,10 @@ class _Requests(Iterator[Any]):
         return request
 
 
-class _Responses(Iterator[Any]):
+class Responses(Iterator[Any]):
     """The handler's responses, each made with the call's span as the current one."""
 
-    def __init__(self, rpc: _Rpc, responses: Any, thread: threading.local) -> None:
+    def __init__(self, rpc: Rpc, responses: Any, thread: threading.local) -> None:
         self._rpc, self._responses, self._thread = rpc, responses, thread
 
     def __next__(self) -> Any:
@@ -166,7 +166,7 @@ class _Responses(Iterator[Any]):
         return response
 
 
-def _status(context: grpc.ServicerContext, default: str) -> str:
+def _status(context: Any, default: str) -> str:
     """What a threaded server sends for the code that was set: anything but a StatusCode becomes UNKNOWN."""
     code = context.code()
     if code is None:
@@ -179,7 +179,7 @@ def _is_abort(error: Exception) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return (
+    return isinstance(error, grpc.aio.AbortError) or (
         type(error) is Exception
         and trace is not None
         and trace.tb_frame.f_code.co_name == "abort"

@@ -1,0 +1,104 @@
+"""Domain errors become statuses in one place: handlers raise them, and know nothing of gRPC's codes."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import grpc
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from observability.interceptors.handlers import WrappedHandler, behavior_of
+
+ToStatus = Callable[[Exception], status_pb2.Status | None]
+
+
+class ErrorInterceptor(grpc.ServerInterceptor):
+    """Ends an RPC of a grpc.Server with the status for what its handler raised. Put it last: the innermost.
+
+    to_status gives the google.rpc.Status for an exception, or None for one that it does not know, which
+    then goes on.
+    """
+
+    def __init__(self, to_status: ToStatus) -> None:
+        self._to_status = to_status
+
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """Wrap the handler."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        serve = self._stream if handler.response_streaming else self._unary
+        return _rewrapped(handler, serve(behavior_of(handler)))
+
+    def _unary(self, behavior: Any) -> Any:
+        def serve(request: Any, context: Any) -> Any:
+            try:
+                return behavior(request, context)
+            except Exception as error:
+                self._abort(error, context)
+                raise
+
+        return serve
+
+    def _stream(self, behavior: Any) -> Any:
+        def serve(request: Any, context: Any) -> Iterator[Any]:
+            try:
+                yield from behavior(request, context)
+            except Exception as error:
+                self._abort(error, context)
+                raise
+
+        return serve
+
+    def _abort(self, error: Exception, context: Any) -> None:
+        if status := self._to_status(error):
+            context.abort_with_status(rpc_status.to_status(status))
+
+
+class AioErrorInterceptor(grpc.aio.ServerInterceptor):
+    """The same for a grpc.aio.Server, whose handlers are async functions or async generators."""
+
+    def __init__(self, to_status: ToStatus) -> None:
+        self._to_status = to_status
+
+    async def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """Wrap the handler."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        behavior = behavior_of(handler)
+        if inspect.isasyncgenfunction(behavior):
+            return _rewrapped(handler, self._stream(behavior))
+        return (
+            _rewrapped(handler, self._unary(behavior)) if inspect.iscoroutinefunction(behavior) else handler
+        )
+
+    def _unary(self, behavior: Any) -> Any:
+        async def serve(request: Any, context: Any) -> Any:
+            try:
+                return await behavior(request, context)
+            except Exception as error:
+                await self._abort(error, context)
+                raise
+
+        return serve
+
+    def _stream(self, behavior: Any) -> Any:
+        async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                async for response in behavior(request, context):
+                    yield response
+            except Exception as error:
+                await self._abort(error, context)
+                raise
+
+        return serve
+
+    async def _abort(self, error: Exception, context: Any) -> None:
+        if status := self._to_status(error):
+            await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _rewrapped(handler: Any, behavior: Any) -> WrappedHandler:
+    return WrappedHandler(handler, behavior, handler.request_deserializer, handler.response_serializer)

@@ -1,0 +1,22 @@
+"""OpenTelemetry's own variables, as far as its SDK does not read them itself."""
+
+import os
+
+TRACES_EXPORTERS = ("otlp", "none")
+
+
+def exports_traces() -> bool:
+    """Whether spans go out by OTLP: unless OTEL_SDK_DISABLED is true or OTEL_TRACES_EXPORTER is none.
+
+    Raises ValueError when OTEL_TRACES_EXPORTER is anything but otlp or none.
+    """
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    if exporter not in TRACES_EXPORTERS:
+        raise ValueError(f"OTEL_TRACES_EXPORTER: {exporter!r} is not allowed; give one of {TRACES_EXPORTERS}")
+    return exporter == "otlp" and os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
+
+
+def excluded_services() -> list[str]:
+    """The services of OTEL_PYTHON_GRPC_EXCLUDED_SERVICES, a list with commas."""
+    names = os.environ.get("OTEL_PYTHON_GRPC_EXCLUDED_SERVICES", "").split(",")
+    return [name.strip() for name in names if name.strip()]

@@ -1,0 +1,177 @@
+"""The signals in their order, and what a service does with them."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TextIO
+
+import grpc
+from opentelemetry import trace
+from opentelemetry.instrumentation.grpc import filters
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+
+from observability.call import Method, Recorder
+from observability.export import SpanQueue
+from observability.failures import Failures
+from observability.families import family
+from observability.interceptors.aio_client import aio_client_interceptors
+from observability.interceptors.aio_server import AioServerInterceptor
+from observability.interceptors.client import ClientInterceptor
+from observability.interceptors.deadline import DeadlineInterceptor
+from observability.interceptors.server import ServerInterceptor
+from observability.logs import CallLog, JsonHandler, LogStream
+from observability.metrics import Metrics, MetricsServer
+from observability.settings import excluded_services, exports_traces
+from observability.tracing import Tracing
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+QUIET_SERVICES = (
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
+Exclude = Callable[[Any], bool]
+
+
+class Telemetry:
+    """Traces, metrics and logs of one service, told from one record of each call.
+
+    Reads OpenTelemetry's variables (OTEL_*); keyword arguments win over them.
+
+    - service, version: the service's name and version, in traces, logs and target_info.
+    - tracer_provider: makes the spans; by default one that exports by OTLP. Yours stays yours to shut down.
+    - registry: where metrics are registered; prometheus_client's own by default. Two Telemetry may share one.
+    - log_stream: the text stream of the log lines; standard output by default.
+    - exclude: a condition of opentelemetry.instrumentation.grpc.filters; methods that meet it are counted,
+      but neither traced nor logged, as are health checks, reflection and what
+      OTEL_PYTHON_GRPC_EXCLUDED_SERVICES names.
+
+    Raises ValueError when a variable has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        version: str = "",
+        tracer_provider: trace.TracerProvider | None = None,
+        registry: CollectorRegistry = REGISTRY,
+        log_stream: TextIO | None = None,
+        exclude: Exclude | None = None,
+    ) -> None:
+        self.registry = registry
+        self.failures = Failures(registry)
+        self._spans: SpanQueue | None = None
+        self.tracer_provider = tracer_provider or self._provider(service, version)
+        self._stream = LogStream(log_stream or sys.stdout, service)
+        self._log_handler: JsonHandler | None = None
+        self._tracing = Tracing(self.tracer_provider.get_tracer("observability", version))
+        self._log = CallLog(self._stream)
+        self._exclude = _any_of(exclude)
+        self._metrics = {side: Metrics(side, registry) for side in ("server", "client")}
+        self._servers: list[MetricsServer] = []
+        self._describe(service, version)
+
+    def _provider(self, service: str, version: str) -> TracerProvider:
+        attributes = {"service.name": service} | ({"service.version": version} if version else {})
+        provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
+        if exports_traces():
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+            self._spans = SpanQueue(OTLPSpanExporter(), self.registry)
+            provider.add_span_processor(self._spans)
+        return provider
+
+    def _describe(self, service: str, version: str) -> None:
+        resource = getattr(self.tracer_provider, "resource", Resource.get_empty())
+        instance = str(resource.attributes.get("service.instance.id", ""))
+        labels = ("service_name", "service_version", "service_instance_id")
+        info = family(Gauge, "target_info", "The service that these metrics are of.", labels, self.registry)
+        info.labels(service, version, instance).set(1)
+
+    def _recorder(self, side: str, address: str = "", port: int | None = None) -> Recorder:
+        signals = (self._tracing, self._metrics[side], self._log)
+        return Recorder(side, signals, self.failures, self._is_quiet, address, port)
+
+    def _is_quiet(self, path: str) -> bool:
+        try:
+            return self._exclude(SimpleNamespace(method=path))
+        except Exception:
+            self.failures.count("exclude")
+            return False
+
+    def server_interceptors(self) -> list[grpc.ServerInterceptor]:
+        """For grpc.server(interceptors=...); put them first."""
+        return [ServerInterceptor(self._recorder("server"), self.failures)]
+
+    def aio_server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        """For grpc.aio.server(interceptors=...); put them first."""
+        return [AioServerInterceptor(self._recorder("server"), self.failures)]
+
+    def client_interceptors(self, target: str = "", timeout_s: float | None = None) -> list[Any]:
+        """For grpc.intercept_channel(channel, *...); put them first.
+
+        target ("host:port") tells the spans the server's address; timeout_s is the deadline, in seconds, of
+        calls that are made without one.
+        """
+        deadline = [] if timeout_s is None else [DeadlineInterceptor(timeout_s)]
+        return [*deadline, ClientInterceptor(self._recorder("client", *_address(target)))]
+
+    def aio_client_interceptors(self, target: str = "") -> list[grpc.aio.ClientInterceptor]:
+        """For grpc.aio.insecure_channel(target, interceptors=...); put them first."""
+        return aio_client_interceptors(self._recorder("client", *_address(target)))
+
+    def declare(self, path: str, *codes: str, side: str = "server", kind: str = "unary") -> None:
+        """Put a method's series at zero from the start, with OK and the codes that it is known to end with.
+
+        path is "/package.Service/Method", codes are gRPC's names such as "NOT_FOUND".
+        """
+        service, _, name = path.lstrip("/").rpartition("/")
+        self._metrics[side].declare(Method(side, kind, service, name), ("OK", *codes))
+
+    def instrument_flask(self, app: "Flask") -> None:
+        """Observe each request of the application; call it before other hooks are added."""
+        from observability.http import HttpEdge
+
+        HttpEdge(self.tracer_provider, self.registry, self._stream, self.failures).instrument(app)
+
+    def capture_logs(self, level: str = "INFO") -> None:
+        """Write the lines of Python's logging, from this level on, as JSON with the trace id."""
+        if self._log_handler is None:
+            self._log_handler = JsonHandler(self._stream)
+            logging.getLogger().addHandler(self._log_handler)
+        logging.getLogger().setLevel(level)
+
+    def serve_metrics(self, port: int, host: str = "127.0.0.1") -> int:
+        """Serve /metrics and return its port; 0 takes any. Raises OSError when the port is taken."""
+        server = MetricsServer(port, host, self.registry)
+        self._servers.append(server)
+        return server.port
+
+    def shutdown(self, timeout_s: float = 5.0) -> None:
+        """Deliver what waits, for at most timeout_s, and stop; a second call does nothing."""
+        if self._spans is not None:
+            self._spans.shutdown(timeout_s)
+        while self._servers:
+            self._servers.pop().close()
+        if self._log_handler is not None:
+            logging.getLogger().removeHandler(self._log_handler)
+            self._log_handler = None
+
+
+def _any_of(exclude: Exclude | None) -> Exclude:
+    names: Iterable[str] = (*QUIET_SERVICES, *excluded_services())
+    conditions = [filters.service_name(name) for name in names]
+    return filters.any_of(*conditions, *([exclude] if exclude else []))
+
+
+def _address(target: str) -> tuple[str, int | None]:
+    """Host and port of a gRPC target, such as "host:50051", "dns:///host:50051" or "unix:/path"."""
+    name = target.rpartition("/")[2] if "://" in target else target
+    host, _, port = name.rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdecimal() else (name, None)

@@ -1,0 +1,61 @@
+"""For tests: telemetry that stays in memory, and a way to wait for what happens on another thread."""
+
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
+
+from observability.telemetry import Telemetry
+
+T = TypeVar("T")
+
+
+class MemoryTelemetry(Telemetry):
+    """Telemetry whose spans, metrics and log lines can be asked for."""
+
+    def __init__(self, service: str = "test", **options: Any) -> None:
+        self._exporter = InMemorySpanExporter()
+        provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self._text = io.StringIO()
+        super().__init__(
+            service,
+            tracer_provider=provider,
+            registry=options.pop("registry", None) or CollectorRegistry(),
+            log_stream=self._text,
+            **options,
+        )
+
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        """The spans that have ended."""
+        return self._exporter.get_finished_spans()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log lines, parsed."""
+        return [json.loads(line) for line in self._text.getvalue().splitlines()]
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        return sum(
+            sample.value
+            for metric in self.registry.collect()
+            for sample in metric.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def eventually(condition: Callable[[], T], timeout_s: float = 10.0) -> T:
+    """The condition's first true value; raises AssertionError when there is none within timeout_s seconds."""
+    end = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout_s} s: {condition}")
+        time.sleep(0.01)
+    return value

@@ -1,0 +1,26 @@
+"""The configuration of recommendations."""
+
+from pydantic import Field, FilePath, model_validator
+
+from services.settings import Port, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What recommendations can be told."""
+
+    otel_service_name: str = Field("recommendations", description="Name of the service in its telemetry")
+    recommendations_port: Port = Field(50051, description="Port of the gRPC service; 0 takes any")
+    recommendations_metrics_port: Port = Field(9102, description="Port of its /metrics; 0 takes any")
+    tls_cert_file: FilePath | None = Field(None, description="Certificate chain (PEM): serve over TLS")
+    tls_key_file: FilePath | None = Field(None, description="Private key of the certificate (PEM)")
+    tls_client_ca_file: FilePath | None = Field(
+        None, description="CA (PEM) that clients' certificates must be signed by: mutual TLS"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Settings":
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: give both or neither")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE")
+        return self

@@ -1,0 +1,70 @@
+"""The asyncio server: the service, health and reflection, and how they start and stop.
+
+One process on one event loop costs less CPU a call than a pool of threads, which contend.
+"""
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from observability import Telemetry
+from observability.interceptors.errors import AioErrorInterceptor
+from protobufs.recommendations_pb2 import DESCRIPTOR
+from protobufs.recommendations_pb2_grpc import add_RecommendationsServicer_to_server
+from services.recommendations.config import Settings
+from services.recommendations.errors import to_status
+from services.recommendations.servicer import AioRecommendationService, RecommendationService
+
+NAME = DESCRIPTOR.services_by_name["Recommendations"].full_name
+
+
+class Server:
+    """recommendations, listening. Raises OSError when the port is taken."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, service: RecommendationService) -> None:
+        self._settings = settings
+        self._health = health.aio.HealthServicer()
+        interceptors = [*telemetry.aio_server_interceptors(), AioErrorInterceptor(to_status)]
+        # Without so_reuseport a port that is taken is an error, not a share of its calls.
+        self._server = grpc.aio.server(interceptors=interceptors, options=[("grpc.so_reuseport", 0)])
+        adapter = AioRecommendationService(service)
+        add_RecommendationsServicer_to_server(adapter, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+        telemetry.declare(f"/{NAME}/Recommend", "NOT_FOUND", "INVALID_ARGUMENT")
+        self.port = self._listen(f"{settings.bind_host}:{settings.recommendations_port}")
+
+    async def start(self) -> None:
+        """Take calls."""
+        await self._server.start()
+        for name in ("", NAME):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Not healthy first; then no new calls; calls in flight finish within the grace time."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._settings.drain_s)
+        await self._server.stop(self._settings.grace_s)
+
+    def _listen(self, address: str) -> int:
+        credentials = _credentials(self._settings)
+        try:
+            if credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:  # gRPC's word for a port that it cannot have
+            raise OSError(f"cannot listen on {address}") from error
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
+    client_ca = settings.tls_client_ca_file
+    return grpc.ssl_server_credentials(
+        [pair], client_ca.read_bytes() if client_ca else None, require_client_auth=client_ca is not None
+    )

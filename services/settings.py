@@ -1,0 +1,65 @@
+"""The typed configuration of the services: only their config modules read the environment."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, FilePath, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BOOKS = Path(__file__).parent / "books.csv"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ServiceSettings(BaseSettings):
+    """What both services can be told; each field's name in upper case is the variable's."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    bind_host: str = Field("127.0.0.1", description="Address that the service and its metrics listen on")
+    books_file: FilePath = Field(BOOKS, description="Feed of books (CSV: id, title, author, category, price)")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged")
+    drain_s: float = Field(
+        0.5,
+        ge=0,
+        le=60,
+        description="Seconds from the stop signal until new work is refused; not ready meanwhile",
+    )
+    grace_s: float = Field(
+        3.0, gt=0, le=600, description="Seconds that calls in flight get to finish at a stop"
+    )
+
+
+AnySettings = TypeVar("AnySettings", bound=ServiceSettings)
+
+
+def load(kind: type[AnySettings]) -> AnySettings:
+    """The settings from the environment; a wrong one is told in a line and ends the process with code 2."""
+    try:
+        return kind()
+    except ValidationError as error:
+        for problem in error.errors():
+            print(_line(kind, problem["loc"], problem["msg"], problem["input"]), file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+
+
+def _line(kind: type[ServiceSettings], place: tuple[int | str, ...], message: str, value: object) -> str:
+    message = message.removeprefix("Value error, ")
+    if not place:
+        return f"{message}; correct it and start again"
+    name = str(place[0])
+    field = kind.model_fields[name]
+    secret = (field.json_schema_extra or {}) == {"secret": True}
+    shown = "the value" if secret else repr(str(value)[:100])
+    return f"{name.upper()}: {shown} is not allowed: {message}; correct it, or leave it out for the default"
+
+
+def table(kind: type[ServiceSettings]) -> list[tuple[str, str, str]]:
+    """Name, default and meaning of each variable, for the table in README."""
+    rows = []
+    for name, field in kind.model_fields.items():
+        default = "" if field.default is None else str(field.default)
+        default = default.replace(str(BOOKS), "services/books.csv")
+        rows.append((name.upper(), default, field.description or ""))
+    return rows
