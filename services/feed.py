@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 INT32_MAX = 2**31 - 1
 TEXT_MAX = 200
+SHOWN = 40
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PRICE = re.compile(r"([0-9]{1,7})(?:\.([0-9]{1,2}))?")
@@ -159,17 +160,24 @@ _PARSERS: dict[str, Callable[[str], object]] = {
 
 def _culprit(values: tuple[str, ...]) -> str:
     """Return the column that its parser refuses."""
-    for (name, parse), value in zip(_PARSERS.items(), values, strict=True):
-        try:
-            parse(value)
-        except ValueError:
-            break
-    return name
+    return next(
+        name
+        for (name, parse), value in zip(_PARSERS.items(), values, strict=True)
+        if not _accepts(parse, value)
+    )
+
+
+def _accepts(parse: Callable[[str], object], value: str) -> bool:
+    try:
+        parse(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _refusal(path: Path, line: int, column: str, row: list[str], pick: _Pick, allowed: str) -> FeedError:
     value = pick(row)[list(_PARSERS).index(column)]
-    shown = repr(value if len(value) <= 40 else value[:40] + "…")
+    shown = repr(value if len(value) <= SHOWN else value[:SHOWN] + "…")
     return FeedError(f"{path}, line {line}, column {column}: {shown} is refused; {allowed}")
 
 

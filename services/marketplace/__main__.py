@@ -1,0 +1,80 @@
+"""`python -m services.marketplace`: reads the settings, serves pages, and stops on SIGTERM or SIGINT."""
+
+import logging
+import math
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from services.marketplace.config import Settings
+from services.marketplace.worker import TELEMETRY_S, Worker
+from services.settings import load
+
+
+class ShopServer(BaseApplication):
+    """gunicorn, with one process of many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._worker = Worker(settings)
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what it needs to know; nothing is read from its command line or variables."""
+        settings = self._settings
+        values: dict[str, Any] = {
+            "bind": f"{settings.bind_host}:{settings.marketplace_port}",
+            "worker_class": "gthread",
+            "workers": 1,
+            "threads": settings.marketplace_threads,
+            "graceful_timeout": math.ceil(settings.drain_s + settings.grace_s + TELEMETRY_S),
+            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
+            "logger_class": "services.marketplace.worker.PlainLogger",
+            "control_socket_disable": True,
+            "when_ready": _stop_gently_on_interrupt,
+            "post_worker_init": self._worker.take_signals,
+            "worker_exit": self._worker.end,
+        }
+        for name, value in values.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Callable[..., Any]:
+        """The application; gunicorn asks for it in the worker process."""
+        return self._worker.load()
+
+
+def main() -> None:
+    """Serve until told to stop; the exit code says how it went (not 0: a wrong setting, feed or port)."""
+    settings = load(Settings)
+    logging.getLogger().addHandler(logging.NullHandler())  # the worker writes the log
+    for name in ("marketplace_port", "marketplace_metrics_port"):
+        _require_free(settings.bind_host, getattr(settings, name), name.upper())
+    ShopServer(settings).run()
+
+
+def _require_free(host: str, port: int, name: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror
+            sys.exit(
+                f"{name}: cannot listen on port {port} ({reason}): stop what listens there, or set {name}"
+            )
+
+
+def _stop_gently_on_interrupt(_: Arbiter) -> None:
+    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""The Flask application: the path of a request, from top to bottom."""
+
+from flask import Flask
+
+from observability import Telemetry
+from services.marketplace import edge, health
+from services.marketplace.pages import book, books, errors, home
+from services.marketplace.shop import Shop
+
+
+def create_app(shop: Shop, telemetry: Telemetry) -> Flask:
+    """The shop's application. The telemetry is first in and last out."""
+    app = Flask(__name__)
+    app.json.compact = True  # type: ignore[attr-defined]
+    app.extensions["shop"] = shop
+    telemetry.instrument_flask(app)
+    edge.install(app)
+    for part in (health, home, books, book):
+        app.register_blueprint(part.blueprint)
+    errors.install(app)
+    return app

@@ -1,0 +1,60 @@
+"""The configuration of the shop."""
+
+from pydantic import Field, FilePath, HttpUrl, field_validator, model_validator
+
+from services.settings import Port, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What the shop can be told."""
+
+    otel_service_name: str = Field("marketplace", description="Name of the service in its telemetry")
+    marketplace_port: Port = Field(5000, description="Port of the shop")
+    marketplace_metrics_port: Port = Field(9101, description="Port of its /metrics; 0 takes any")
+    marketplace_threads: int = Field(16, ge=1, le=256, description="Threads that serve pages")
+    database_url: str = Field(
+        "sqlite:///var/marketplace.sqlite3",
+        description="The shop's own catalogue: an SQLite file, or `sqlite://` for memory",
+        json_schema_extra={"secret": True},
+    )
+    recommendations_host: str = Field("localhost", description="Host of recommendations")
+    recommendations_port: Port = Field(50051, description="Port of recommendations")
+    recommendations_timeout_ms: int = Field(
+        500, ge=1, le=60_000, description="Deadline, in milliseconds, of a call to recommendations"
+    )
+    recommendations_ca_file: FilePath | None = Field(
+        None, description="CA (PEM) that recommendations' certificate must be signed by: call over TLS"
+    )
+    recommendations_cert_file: FilePath | None = Field(
+        None, description="The shop's own certificate (PEM), for mutual TLS"
+    )
+    recommendations_key_file: FilePath | None = Field(
+        None, description="Private key of that certificate (PEM)"
+    )
+    jaeger_ui_url: HttpUrl | None = Field(
+        None, description="Jaeger's address, for links from pages to traces"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _sqlite_only(cls, url: str) -> str:
+        if url != "sqlite://" and not url.startswith("sqlite:///"):
+            raise ValueError(
+                f"its scheme is {url.partition(':')[0]!r}; allowed are sqlite:///FILE and sqlite://"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Settings":
+        if (self.recommendations_cert_file is None) != (self.recommendations_key_file is None):
+            raise ValueError(
+                "RECOMMENDATIONS_CERT_FILE and RECOMMENDATIONS_KEY_FILE go together: give both or neither"
+            )
+        if self.recommendations_cert_file and not self.recommendations_ca_file:
+            raise ValueError("RECOMMENDATIONS_CERT_FILE needs RECOMMENDATIONS_CA_FILE")
+        return self
+
+    @property
+    def recommendations_target(self) -> str:
+        """Where gRPC finds recommendations."""
+        return f"{self.recommendations_host}:{self.recommendations_port}"

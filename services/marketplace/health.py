@@ -1,0 +1,30 @@
+"""Whether the shop lives, and whether it can serve pages."""
+
+from flask import Blueprint, Response, current_app, jsonify
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.marketplace.shop import current_shop
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/livez")
+def livez() -> Response:
+    """The process answers."""
+    return jsonify(status="ok")
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[Response, int]:
+    """Pages can be served; without recommendations they can, too."""
+    shop = current_shop()
+    body = {"database": "ok", "recommendations": shop.recommendations.state.lower()}
+    try:
+        shop.store.ping()
+    except SQLAlchemyError:
+        current_app.logger.exception("the database does not answer")
+        body["database"] = "failed"
+    if shop.draining.is_set():
+        body["draining"] = "yes"
+    ready = body["database"] == "ok" and "draining" not in body
+    return jsonify(status="ready" if ready else "not ready", **body), 200 if ready else 503

@@ -1,0 +1,82 @@
+"""The process that serves pages: what it makes after the fork, how it stops, what it ends with."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+
+from services import __version__
+from services.feed import FeedError
+from services.marketplace.config import Settings
+
+TELEMETRY_S = 1.0
+
+
+class PlainLogger(Logger):
+    """gunicorn's log, as lines of Python's logging from warnings on."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ARG002
+        """Leave the format to the service."""
+        self.error_log.propagate = True
+        self.error_log.handlers.clear()
+        self.error_log.setLevel(logging.WARNING)
+        self.access_log.propagate = False
+
+
+class Worker:
+    """The shop in gunicorn's worker process. Threads and channels do not survive a fork: it makes them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._draining = threading.Event()
+        self._ends: list[Callable[[], None]] = []
+
+    def load(self) -> Callable[..., Any]:
+        """Make the application; a feed or a port that cannot be used ends all of gunicorn with a line."""
+        try:
+            return self._load()
+        except (FeedError, OSError, ValueError) as error:
+            sys.stderr.write(f"{error}\n")
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
+
+    def _load(self) -> Callable[..., Any]:
+        from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+
+        from observability import Telemetry
+        from services.marketplace.app import create_app
+        from services.marketplace.recommendations import Recommendations
+        from services.marketplace.shop import Shop
+        from services.marketplace.store import Store
+
+        settings = self._settings
+        telemetry = Telemetry(settings.otel_service_name, version=__version__)
+        telemetry.capture_logs(settings.log_level)
+        store = Store(settings.database_url, settings.books_file)
+        SQLAlchemyInstrumentor().instrument(engine=store.engine, tracer_provider=telemetry.tracer_provider)
+        recommendations = Recommendations(settings, telemetry)
+        self._ends = [recommendations.close, lambda: telemetry.shutdown(TELEMETRY_S)]
+        telemetry.serve_metrics(settings.marketplace_metrics_port, settings.bind_host)
+        return create_app(Shop(settings, store, recommendations, self._draining), telemetry)
+
+    def take_signals(self, worker: Any) -> None:
+        """On SIGTERM: not ready at once; the listener closes DRAIN_S later. Ctrl-C is for the parent."""
+
+        def drain(number: int, frame: Any) -> None:
+            if not self._draining.is_set():
+                self._draining.set()
+                threading.Timer(self._settings.drain_s, worker.handle_exit, (number, frame)).start()
+
+        signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end(self, _arbiter: Any, worker: Any) -> None:
+        """The last requests are answered: telemetry goes last."""
+        if worker.pid == os.getpid():
+            while self._ends:
+                self._ends.pop(0)()
