@@ -66,7 +66,7 @@ class _Method:
             rpc.fail(error)
             raise
         rpc.handler_done = True
-        if self._streaming or rpc.is_late():
+        if self._streaming or not rpc.will_answer():
             rpc.complete()
         return response
 
@@ -125,20 +125,24 @@ class _Rpc:
         self.call = bound.begin(metadata, context.peer(), deadline_left_s(context))
         context.add_done_callback(lambda _: self._end(lost_status(context)))
 
-    def is_late(self) -> bool:
+    def will_answer(self) -> bool:
+        """Whether gRPC will serialize the response, which may yet fail: it does so for OK alone."""
+        return not self._is_late() and self._status("OK") == "OK"
+
+    def _is_late(self) -> bool:
         """Whether the deadline passed while the handler ran: nobody waits for its response."""
         return deadline_left_s(self._context) == 0
 
     def complete(self) -> None:
         """The handler is done and did not raise: the status is what it set, or OK."""
-        if self.is_late():
+        if self._is_late():
             self._end("DEADLINE_EXCEEDED")
         else:
             self._end(self._status("OK"), text(self._context.details()))
 
     def fail(self, error: BaseException) -> None:
         """The handler raised, was cancelled or aborted, or its response could not be serialized."""
-        if isinstance(error, asyncio.CancelledError) or self.is_late():
+        if isinstance(error, asyncio.CancelledError) or self._is_late():
             self._end(lost_status(self._context))
         elif isinstance(error, grpc.aio.AbortError):
             self._end(self._status("UNKNOWN"), text(self._context.details()))

@@ -17,7 +17,7 @@ def book(book_id: int) -> str:
     if found is None:
         abort(404, f"There is no book {book_id if book_id <= INT32_MAX else 'with so large a number'}.")
     try:
-        others = recommended(found.category)
+        others = recommended(found.category, but=book_id)
     except UnknownCategory:  # the services were given different feeds
         others = None
     return render_template("book.html", book=found, books=others)

@@ -10,11 +10,16 @@ from services.marketplace.shop import current_shop
 COUNT = 3
 
 
-def recommended(category: int) -> list[Recommendation] | None:
-    """Three books of the category; None when they cannot be had now. Raises UnknownCategory."""
+def recommended(category: int, but: int | None = None) -> list[Recommendation] | None:
+    """Three books of the category, but not the one with that id; None when they cannot be had now.
+
+    Raises UnknownCategory.
+    """
     started = time.perf_counter()
     try:
-        return current_shop().recommendations.recommend(category, COUNT)
+        count = COUNT if but is None else COUNT + 1
+        books = current_shop().recommendations.recommend(category, count)
+        return [book for book in books if book.id != but][:COUNT]
     except Unavailable as error:
         current_app.logger.warning("page without recommendations: %s", error.reason)
         return None

@@ -1,0 +1,158 @@
+"""Exporting never holds up a call, is bounded at the end, and what it loses is counted."""
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from prometheus_client import CollectorRegistry
+
+from observability import Telemetry
+from observability.testing import eventually
+
+
+class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.resource: dict[str, str] = {}
+
+    def Export(self, request: Any, context: Any) -> Any:
+        for resource in request.resource_spans:
+            self.resource = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+            self.names += [span.name for scope in resource.scope_spans for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A real OTLP receiver, which the environment names."""
+    servicer = Receiver()
+    server = grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    server.start()
+    yield servicer
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A receiver that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        yield
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float:
+    return registry.get_sample_value(name, labels) or 0
+
+
+def make_spans(telemetry: Telemetry, count: int) -> None:
+    tracer = telemetry.tracer_provider.get_tracer("test")
+    for number in range(count):
+        tracer.start_span(f"span {number}").end()
+
+
+def test_spans_reach_the_receiver_with_the_resource(receiver: Receiver) -> None:
+    """Every span is delivered by the end, and says which service, version and instance it is of."""
+    registry = CollectorRegistry()
+    telemetry = Telemetry("exporting", version="1.2.3", registry=registry)
+    make_spans(telemetry, 1000)
+    telemetry.shutdown()
+    assert len(receiver.names) == 1000
+    assert receiver.resource["service.name"] == "exporting"
+    assert receiver.resource["service.version"] == "1.2.3"
+    assert receiver.resource["service.instance.id"]
+    assert value(registry, "telemetry_spans_exported_total") == 1000
+    assert value(registry, "target_info", service_name="exporting", service_version="1.2.3",
+                 service_instance_id=receiver.resource["service.instance.id"]) == 1  # fmt: skip
+
+
+def test_force_flush(receiver: Receiver) -> None:
+    """A flush returns when what was waiting is delivered."""
+    telemetry = Telemetry("flushing", registry=CollectorRegistry())
+    make_spans(telemetry, 3)
+    assert telemetry.tracer_provider.force_flush()  # type: ignore[attr-defined]
+    assert len(receiver.names) == 3
+    telemetry.shutdown()
+
+
+def test_a_silent_receiver_holds_up_nothing(silent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a receiver that never answers, spans end at once, the end is bounded, and all are counted as lost."""
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10")
+    registry = CollectorRegistry()
+    telemetry = Telemetry("held up", registry=registry)
+    make_spans(telemetry, 10)
+    eventually(lambda: value(registry, "telemetry_span_queue_length") == 0)
+    make_spans(telemetry, 150)
+    assert value(registry, "telemetry_span_queue_length") == 100
+    assert value(registry, "telemetry_spans_dropped_total", reason="queue_full") == 50
+    started = time.monotonic()
+    telemetry.shutdown(timeout_s=1)
+    assert time.monotonic() - started < 10
+    make_spans(telemetry, 1)
+    lost = {reason: value(registry, "telemetry_spans_dropped_total", reason=reason)
+            for reason in ("queue_full", "export_failed", "shutdown")}  # fmt: skip
+    assert sum(lost.values()) == 161
+    assert value(registry, "telemetry_spans_exported_total") == 0
+
+
+def test_a_receiver_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nobody listening, the spans are counted as failed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    registry = CollectorRegistry()
+    telemetry = Telemetry("alone", registry=registry)
+    make_spans(telemetry, 5)
+    telemetry.shutdown(timeout_s=1)
+    telemetry.shutdown(timeout_s=1)
+    lost = [value(registry, "telemetry_spans_dropped_total", reason=reason)
+            for reason in ("export_failed", "shutdown")]  # fmt: skip
+    assert sum(lost) == 5
+
+
+def test_unsampled_spans_stay_here(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTEL_TRACES_SAMPLER decides which spans go out; the others are no loss."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    registry = CollectorRegistry()
+    telemetry = Telemetry("unsampled", registry=registry)
+    make_spans(telemetry, 5)
+    telemetry.shutdown()
+    assert receiver.names == []
+    assert value(registry, "telemetry_spans_dropped_total", reason="queue_full") == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+    ],
+)
+def test_wrong_variables_are_named(variable: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong variable is an error that names it, its value and what is allowed."""
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ValueError, match=f"{variable}: '{text}' is not allowed; give"):
+        Telemetry("wrong", registry=CollectorRegistry())
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")]
+)
+def test_traces_can_be_off(
+    variable: str, text: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where traces are off, nothing is exported and the rest goes on."""
+    monkeypatch.setenv(variable, text)
+    telemetry = Telemetry("off", registry=CollectorRegistry())
+    make_spans(telemetry, 5)
+    telemetry.shutdown()
+    assert receiver.names == []
