@@ -1,10 +1,12 @@
 PYTHON ?= python3
+# Always `python -m`: the scripts in .venv/bin do not work under a path with a space in it.
 PY := .venv/bin/python
 STAMP := .venv/.installed
 PROTOS := $(wildcard protobufs/*.proto)
-GENERATED := $(PROTOS:.proto=_pb2.py)
+GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help run test lint format protobufs lock clean
 
 help: ## list the targets
@@ -36,15 +38,18 @@ lock: ## resolve the ranges of pyproject.toml anew (needs uv)
 		pyproject.toml --constraint requirements-dev.txt --output-file requirements.txt
 
 clean: ## remove what the other targets made
-	rm -rf .venv var .coverage .*_cache .hypothesis protobufs/*_pb2.py protobufs/*_pb2.pyi protobufs/*_pb2_grpc.py
+	rm -rf .venv var .coverage .coverage.* .*_cache .hypothesis $(GENERATED)
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# --clear: an install that was interrupted leaves no stamp, and is made anew.
 $(STAMP): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@echo 'Installing the locked dependencies into .venv, this once ...'
+	@$(PYTHON) -m venv --clear .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-%_pb2.py: %.proto $(STAMP)
-	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $<
+# One run makes all three files of a .proto.
+%_pb2.py %_pb2.pyi %_pb2_grpc.py: %.proto $(STAMP)
+	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $<

@@ -9,7 +9,10 @@ from services.pair.stop import StopRequests
 def main() -> int:
     """Parse the arguments, and run the pair until it is told to stop."""
     stop = StopRequests()
-    parser = argparse.ArgumentParser(prog="python -m services", description="Run both services on this machine.")
+    stop.take_signals()
+    parser = argparse.ArgumentParser(
+        prog="python -m services", description="Run both services on this machine."
+    )
     parser.add_argument("--quiet", action="store_true", help="print no traces")
     arguments = parser.parse_args()
 

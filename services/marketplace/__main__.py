@@ -3,7 +3,6 @@
 import logging
 import math
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from gunicorn.arbiter import Arbiter
 
 from services.marketplace.config import Settings
 from services.marketplace.worker import TELEMETRY_S, Worker
+from services.ports import PortTaken, require_free
 from services.settings import load
 
 
@@ -54,22 +54,12 @@ def main() -> None:
     """Serve until told to stop; the exit code says how it went (not 0: a wrong setting, feed or port)."""
     settings = load(Settings)
     logging.getLogger().addHandler(logging.NullHandler())  # the worker writes the log
-    for name in ("marketplace_port", "marketplace_metrics_port"):
-        _require_free(settings.bind_host, getattr(settings, name), name.upper())
+    try:
+        require_free(settings.bind_host, settings.marketplace_port, "MARKETPLACE_PORT")
+        require_free(settings.bind_host, settings.marketplace_metrics_port, "MARKETPLACE_METRICS_PORT")
+    except PortTaken as error:
+        sys.exit(str(error))
     ShopServer(settings).run()
-
-
-def _require_free(host: str, port: int, name: str) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = error.strerror
-            sys.exit(
-                f"{name}: cannot listen on port {port} ({reason}): stop what listens there, or set {name}"
-            )
 
 
 def _stop_gently_on_interrupt(_: Arbiter) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from services.pair.text import printable
@@ -19,20 +19,23 @@ TIED_TO_PARENT = """\
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-os.execvp(sys.argv[1], sys.argv[1:])
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
 class Process:
     """A running child. A terminal's Ctrl-C does not reach it."""
 
-    def __init__(self, name: str, command: Sequence[str], environ: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environ: Mapping[str, str], directory: Path
+    ) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         self._errors = directory / f"{name}.err"
         with self.log.open("wb") as log, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-IS", "-c", TIED_TO_PARENT, *command],
+                [sys.executable, "-IS", "-c", TIED_TO_PARENT, str(os.getpid()), *command],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -68,7 +71,7 @@ class Process:
         return printable(tail.rpartition("\n")[2])
 
 
-def stop_all(processes: Iterable[Process], within_s: float, at_once: Callable[[], bool]) -> list[Process]:
+def stop_all(processes: Sequence[Process], within_s: float, at_once: Callable[[], bool]) -> list[Process]:
     """Stop the processes together, and return those that had to be killed."""
     running = [process for process in processes if process.alive]
     for process in running:

@@ -23,7 +23,7 @@ MAX_CALLS = 16
 STATUS_ATTRIBUTES = ("rpc.response.status_code", "http.response.status_code")
 
 
-class Receiver(TraceServiceServicer):  # type: ignore[misc]
+class Receiver(TraceServiceServicer):
     """Serves on a port that the system picks, and hands each batch of spans on."""
 
     def __init__(self, take: Callable[[Iterable[Span]], None]) -> None:
@@ -33,12 +33,12 @@ class Receiver(TraceServiceServicer):  # type: ignore[misc]
             options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)],
             maximum_concurrent_rpcs=MAX_CALLS,
         )
-        add_TraceServiceServicer_to_server(self, self._server)
+        add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
     def Export(  # noqa: N802
-        self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
+        self, request: ExportTraceServiceRequest, _context: grpc.ServicerContext
     ) -> ExportTraceServiceResponse:
         """Take one batch."""
         self._take(spans_of(request))
@@ -46,7 +46,7 @@ class Receiver(TraceServiceServicer):  # type: ignore[misc]
 
     def stop(self) -> None:
         """Refuse new batches, and let those that came be taken."""
-        self._server.stop(grace=1).wait()
+        self._server.stop(grace=0.2).wait()
 
 
 def spans_of(request: ExportTraceServiceRequest) -> Iterator[Span]:

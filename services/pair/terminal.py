@@ -10,8 +10,8 @@ from rich.text import Text
 from services.pair.traces import Span, Traces
 from services.pair.waterfall import Row, bar, shape
 
-BAR_WIDTH = 24
 MAX_WIDTH = 120
+BAR = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 LOOK_EVERY_S = 0.1
 
 
@@ -45,15 +45,16 @@ class TracePrinter:
 def print_trace(spans: Sequence[Span], console: Console) -> None:
     """Print one trace: a line about all of it, then a line for each span."""
     rows = shape(spans)
-    table = Table.grid(padding=(0, 2), expand=True)
+    table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
     table.add_column(no_wrap=True)
+    width = min(console.width, MAX_WIDTH) if console.is_terminal else MAX_WIDTH
     for row in rows:
-        table.add_row(*_cells(row, plain=not console.is_terminal))
-    console.print(Group(_header(rows), table), width=min(console.width, MAX_WIDTH))
+        table.add_row(*_cells(row, width // 6, plain=not console.is_terminal))
+    console.print(Group(_header(rows), table), width=width)
 
 
 def _header(rows: Sequence[Row]) -> Text:
@@ -64,8 +65,8 @@ def _header(rows: Sequence[Row]) -> Text:
     )
 
 
-def _cells(row: Row, *, plain: bool) -> tuple[Text, ...]:
-    picture = f"[{bar(row, BAR_WIDTH, '=')}]" if plain else bar(row, BAR_WIDTH, "\N{BOX DRAWINGS HEAVY HORIZONTAL}")
+def _cells(row: Row, bar_width: int, *, plain: bool) -> tuple[Text, ...]:
+    picture = f"[{bar(row, bar_width, '=')}]" if plain else bar(row, bar_width, BAR)
     return (
         Text(row.span.service, "cyan"),
         Text("  " * row.depth + row.span.name),

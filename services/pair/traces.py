@@ -70,13 +70,14 @@ class Traces:
             return dropped
 
     def _add(self, span: Span) -> None:
-        trace = self._pending.get(span.trace_id, _Pending())
-        if len(self._pending | {span.trace_id: trace}) > MAX_TRACES or len(trace.spans) >= MAX_SPANS:
+        if span.trace_id not in self._pending and len(self._pending) < MAX_TRACES:
+            self._pending[span.trace_id] = _Pending()
+        trace = self._pending.get(span.trace_id)
+        if trace is None or len(trace.spans) >= MAX_SPANS:
             self._dropped += 1
             return
         trace.spans[span.span_id] = span
         trace.touched = self._clock()
-        self._pending[span.trace_id] = trace
 
     def _take(self, ids: Iterable[str]) -> list[list[Span]]:
         return [list(self._pending.pop(trace_id).spans.values()) for trace_id in ids]

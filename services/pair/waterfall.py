@@ -36,7 +36,11 @@ def bar(row: Row, width: int, mark: str) -> str:
 def _row(span: Span, depth: int, start_ns: int, total_ns: int) -> Row:
     duration_ns = max(span.end_ns - span.start_ns, 0)
     return Row(
-        span, depth, duration_ns / 1e6, (span.start_ns - start_ns) / total_ns, min(duration_ns / total_ns, 1.0)
+        span,
+        depth,
+        duration_ns / 1e6,
+        (span.start_ns - start_ns) / total_ns,
+        min(duration_ns / total_ns, 1.0),
     )
 
 

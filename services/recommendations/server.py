@@ -4,6 +4,8 @@ One process on one event loop costs less CPU a call than a pool of threads, whic
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,7 +19,32 @@ from services.recommendations.config import Settings
 from services.recommendations.errors import to_status
 from services.recommendations.servicer import AioRecommendationService, RecommendationService
 
+REFUSE_S = 0.2
 NAME = DESCRIPTOR.services_by_name["Recommendations"].full_name
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Once closed, refuses new calls as UNAVAILABLE, which a client may try elsewhere.
+
+    gRPC itself, when it stops, cancels calls that have arrived and that no handler has yet.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Let the call through, or refuse it."""
+        handler = await continuation(handler_call_details)
+        return _refusal if self.closed and handler is not None else handler
+
+
+async def _refuse(request: Any, context: Any) -> None:  # noqa: ARG001 (gRPC passes both)
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+
+
+_refusal = grpc.unary_unary_rpc_method_handler(_refuse)
 
 
 class Server:
@@ -26,7 +53,8 @@ class Server:
     def __init__(self, settings: Settings, telemetry: Telemetry, service: RecommendationService) -> None:
         self._settings = settings
         self._health = health.aio.HealthServicer()
-        interceptors = [*telemetry.aio_server_interceptors(), AioErrorInterceptor(to_status)]
+        self._gate = Gate()
+        interceptors = [*telemetry.aio_server_interceptors(), self._gate, AioErrorInterceptor(to_status)]
         # Without so_reuseport a port that is taken is an error, not a share of its calls.
         self._server = grpc.aio.server(interceptors=interceptors, options=[("grpc.so_reuseport", 0)])
         adapter = AioRecommendationService(service)
@@ -45,9 +73,11 @@ class Server:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
-        """Not healthy first; then no new calls; calls in flight finish within the grace time."""
+        """Not healthy first; then new calls are refused; calls in flight finish within the grace time."""
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_s)
+        self._gate.closed = True
+        await asyncio.sleep(REFUSE_S)
         await self._server.stop(self._settings.grace_s)
 
     def _listen(self, address: str) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -178,7 +177,7 @@ def aio_server_thread(telemetry: MemoryTelemetry, service: Any = None) -> Iterat
 
 
 @contextmanager
-def channel(telemetry: MemoryTelemetry, target: str) -> Iterator[grpc.Channel]:
+def channel(telemetry: MemoryTelemetry, target: str) -> Iterator[Any]:
     with grpc.insecure_channel(target) as bare:
         yield grpc.intercept_channel(bare, *telemetry.client_interceptors(target=target))
 

@@ -101,7 +101,7 @@ def test_a_stream_that_is_left_early_is_cancelled() -> None:
 
         def forever() -> Any:
             yield b"1"
-            eventually(lambda: stream.done())
+            eventually(stream.done)
 
         stream = made.stream_stream("/test.Service/count")(forever())
         assert next(stream) == b"1"
@@ -125,6 +125,7 @@ def test_asyncio_client() -> None:
     async def run(server: MemoryTelemetry, client: MemoryTelemetry) -> None:
         async with aio_server(server) as target:
             interceptors = client.aio_client_interceptors(target=target)
+            made: Any
             async with grpc.aio.insecure_channel(target, interceptors=interceptors) as made:
                 assert await made.unary_unary("/test.Service/returns")(b"x") == b"x"
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -176,7 +177,7 @@ def test_a_default_deadline() -> None:
     """Calls without a timeout get the channel's; a timeout of the call's own is kept."""
     telemetry = MemoryTelemetry()
     with sync_server(MemoryTelemetry()) as target, grpc.insecure_channel(target) as bare:
-        made = grpc.intercept_channel(bare, *telemetry.client_interceptors(target, timeout_s=0.2))
+        made: Any = grpc.intercept_channel(bare, *telemetry.client_interceptors(target, timeout_s=0.2))
         with pytest.raises(grpc.RpcError) as caught:
             made.unary_unary("/test.Service/slow")(b"x")
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -216,7 +217,7 @@ def rpc_status_of(status: Any) -> Any:
     return status_pb2.Status.FromString(dict(status.trailing_metadata)["grpc-status-details-bin"])
 
 
-def check_errors(made: grpc.Channel) -> None:
+def check_errors(made: Any) -> None:
     with pytest.raises(grpc.RpcError) as unary:
         made.unary_unary("/test.Service/raises")(b"x", timeout=10)
     stream = made.stream_stream("/test.Service/count")(iter([b"1"]), timeout=10)
@@ -231,11 +232,11 @@ def check_errors(made: grpc.Channel) -> None:
 def test_domain_errors_become_statuses() -> None:
     """What a handler raises is mapped in one place; what is not mapped goes on."""
     server = MemoryTelemetry()
-    with sync_server(server, Raises(), ErrorInterceptor(to_status)) as target:
-        with channel(MemoryTelemetry(), target) as made:
-            check_errors(made)
-            with pytest.raises(grpc.RpcError):
-                made.unary_unary("/test.Service/unknown")(b"x", timeout=10)
+    interceptor = ErrorInterceptor(to_status)
+    with sync_server(server, Raises(), interceptor) as target, channel(MemoryTelemetry(), target) as made:
+        check_errors(made)
+        with pytest.raises(grpc.RpcError):
+            made.unary_unary("/test.Service/unknown")(b"x", timeout=10)
     ended = [
         span for span in server.spans() if (span.attributes or {})["rpc.response.status_code"] == "NOT_FOUND"
     ]

@@ -27,8 +27,8 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def scrape(port: int, accept: str) -> str:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         return str(answer.read().decode())
 
 
@@ -69,7 +69,9 @@ def test_declared_series_start_at_zero(scraped: Any) -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
 def test_promtool_accepts_the_metrics(scraped: Any) -> None:
     """promtool finds nothing to say against names and format."""
-    done = subprocess.run(["promtool", "check", "metrics"], input=scraped[1], text=True, capture_output=True)  # noqa: S607
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=scraped[1], text=True, capture_output=True, check=False
+    )
     complaints = [
         line
         for line in done.stderr.splitlines() + done.stdout.splitlines()

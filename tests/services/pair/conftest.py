@@ -1,6 +1,6 @@
+import random
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ VARIABLES = (
 @pytest.fixture
 def ports() -> dict[str, str]:
     """The variables of the pair's ports, each with a port on which nobody listens now."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in VARIABLES]
-        return {name: str(probe.getsockname()[1]) for name, probe in zip(VARIABLES, probes, strict=True)}
+    # Not the ports that the system hands out: any client on the machine may get one before the pair does.
+    candidates = random.sample(range(10_000, 32_000), 100)
+    return dict(zip(VARIABLES, map(str, filter(_is_free, candidates)), strict=False))
 
 
 @pytest.fixture
@@ -36,3 +36,11 @@ def start(tmp_path: Path, ports: dict[str, str]) -> Iterator[Callable[..., Runni
     yield start
     for pair in started:
         pair.kill_all()
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

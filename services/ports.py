@@ -1,0 +1,19 @@
+"""Ports to listen on: one that is taken is told with its variable."""
+
+import socket
+
+
+class PortTaken(Exception):  # noqa: N818 (what it tells is no error of the program)
+    """Nobody else can listen there now; the message is one line that says what to do."""
+
+
+def require_free(host: str, port: int, variable: str) -> None:
+    """Raise PortTaken when a service could not listen on that port (0 is any, and always free)."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise PortTaken(
+            f"{variable}: cannot listen on port {port} of {host} ({error.strerror}): "
+            f"stop what uses it, or set {variable} to a free port"
+        ) from error
