@@ -4,45 +4,13 @@ import csv
 import random
 from pathlib import Path
 
-_WORDS = [
-    "night",
-    "murder",
-    "river",
-    "garden",
-    "house",
-    "stranger",
-    "silence",
-    "winter",
-    "star",
-    "machine",
-    "colony",
-    "signal",
-    "empire",
-    "orbit",
-    "habit",
-    "courage",
-    "focus",
-    "purpose",
-    "calm",
-    "letter",
-    "witness",
-    "island",
-    "storm",
-    "mirror",
-    "shadow",
-    "promise",
-    "king",
-    "daughter",
-    "road",
-    "ocean",
-    "library",
-    "clock",
-    "harbour",
-    "forest",
-    "secret",
-    "fortune",
+_WORDS = (
+    "night", "murder", "river", "garden", "house", "stranger", "silence", "winter", "star",
+    "machine", "colony", "signal", "empire", "orbit", "habit", "courage", "focus", "purpose",
+    "calm", "letter", "witness", "island", "storm", "mirror", "shadow", "promise", "king",
+    "daughter", "road", "ocean", "library", "clock", "harbour", "forest", "secret", "fortune",
     "season",
-]
+)  # fmt: skip
 _AUTHORS = ("A. Rowe", "Björn Åkesson", "Chiamaka Obi", "Dorothy L. Hale", "E. Sato", "María Núñez")
 _CATEGORIES = ("MYSTERY", "SCIENCE_FICTION", "SELF_HELP")
 

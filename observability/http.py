@@ -3,7 +3,6 @@
 Convention: https://opentelemetry.io/docs/specs/semconv/http/
 """
 
-import os
 import time
 from typing import Any
 
@@ -21,7 +20,6 @@ from observability.metrics import BUCKETS_S, exemplar
 
 QUIET_PATHS = ("/livez", "/readyz", "/metrics")
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-STABILITY = "OTEL_SEMCONV_STABILITY_OPT_IN"
 SERVER_ERROR = 500
 
 
@@ -54,7 +52,6 @@ class HttpEdge:
 
     def instrument(self, app: Flask) -> None:
         """Observe each request of the application; call it once, before other hooks are added."""
-        _choose_stable_convention()
         FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
             app,
             tracer_provider=self._tracer_provider,
@@ -108,10 +105,3 @@ class HttpEdge:
 
 def _method() -> str:
     return request.method if request.method in METHODS else OTHER
-
-
-def _choose_stable_convention() -> None:
-    """The instrumentation reads this variable alone, once in a process; what else it holds is kept."""
-    chosen = [word for word in os.environ.get(STABILITY, "").split(",") if word]
-    if not any(word.startswith("http") for word in chosen):
-        os.environ[STABILITY] = ",".join([*chosen, "http"])

@@ -3,6 +3,8 @@
 import os
 
 TRACES_EXPORTERS = ("otlp", "none")
+STABILITY = "OTEL_SEMCONV_STABILITY_OPT_IN"
+STABLE = ("http", "database")
 
 
 def exports_traces() -> bool:
@@ -20,3 +22,13 @@ def excluded_services() -> list[str]:
     """The services of OTEL_PYTHON_GRPC_EXCLUDED_SERVICES, a list with commas."""
     names = os.environ.get("OTEL_PYTHON_GRPC_EXCLUDED_SERVICES", "").split(",")
     return [name.strip() for name in names if name.strip()]
+
+
+def choose_stable_conventions() -> None:
+    """Ask OpenTelemetry's instrumentations for the stable names; what the variable holds already is kept.
+
+    They read this variable alone, once in a process, when the first of them starts.
+    """
+    chosen = [word for word in os.environ.get(STABILITY, "").split(",") if word]
+    missing = [name for name in STABLE if not any(word.startswith(name) for word in chosen)]
+    os.environ[STABILITY] = ",".join(chosen + missing)

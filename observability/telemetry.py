@@ -24,7 +24,7 @@ from observability.interceptors.deadline import DeadlineInterceptor
 from observability.interceptors.server import ServerInterceptor
 from observability.logs import CallLog, JsonHandler, LogStream
 from observability.metrics import Metrics, MetricsServer
-from observability.settings import excluded_services, exports_traces
+from observability.settings import choose_stable_conventions, excluded_services, exports_traces
 from observability.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Telemetry:
         log_stream: TextIO | None = None,
         exclude: Exclude | None = None,
     ) -> None:
+        choose_stable_conventions()
         self.registry = registry
         self.failures = Failures(registry)
         self._spans: SpanQueue | None = None

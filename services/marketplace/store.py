@@ -19,11 +19,14 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
+    Select,
     String,
     Table,
+    column,
     create_engine,
     make_url,
     select,
+    table,
     text,
 )
 from sqlalchemy.pool import StaticPool
@@ -46,7 +49,7 @@ books = Table(
 )
 Index("books_by_category", books.c.category, books.c.position)
 feed = Table("feed", metadata, Column("fingerprint", String, primary_key=True))
-MATCH = text("books.position IN (SELECT rowid FROM titles WHERE titles MATCH :match)")
+titles = table("titles", column("rowid"))  # an FTS5 table, which SQLAlchemy has no type for
 
 
 @dataclass(frozen=True)
@@ -84,22 +87,17 @@ class Store:
         before: int | None = None,
     ) -> Page:
         """A page in order of title: after one position, or before one, or the first."""
-        where: list[ColumnElement[bool]] = []
         match = _match(search, category)
         if search and not match:
             return Page([], None, None)
-        if match:
-            where.append(MATCH.bindparams(match=match))  # type: ignore[arg-type]
-        elif category is not None:
-            where.append(books.c.category == int(category))
+        query, place = _listing(match, category)
         backwards = before is not None
         if backwards:
-            where.append(books.c.position < before)
-        elif after is not None:
-            where.append(books.c.position > after)
-        order = books.c.position.desc() if backwards else books.c.position
+            query = query.where(place < before).order_by(place.desc())
+        else:
+            query = query.where(place > (after or 0)).order_by(place)
         with self.engine.connect() as connection:
-            rows = connection.execute(select(books).where(*where).order_by(order).limit(PAGE + 1)).all()
+            rows = connection.execute(query.limit(PAGE + 1)).all()
         return _page(rows, backwards, after is not None)
 
     def _load(self, books_file: Path) -> None:
@@ -147,6 +145,18 @@ def _replace(connection: Connection, books_file: Path, digest: str) -> None:
         "INSERT INTO titles (rowid, title, category) SELECT position, title, 'c' || category FROM books"
     )
     connection.execute(feed.insert().values(fingerprint=digest))
+
+
+def _listing(match: str, category: Category | None) -> tuple[Select[Any], ColumnElement[int]]:
+    """The books to list, and the column that they are in order of: an index gives that order in each case."""
+    if match:
+        found = titles.join(books, books.c.position == titles.c.rowid)
+        matches = text("titles MATCH :match").bindparams(match=match)
+        return select(books).select_from(found).where(matches), titles.c.rowid
+    query = select(books)
+    if category is not None:
+        query = query.where(books.c.category == int(category))
+    return query, books.c.position
 
 
 def _match(search: str, category: Category | None) -> str:

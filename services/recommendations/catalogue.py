@@ -32,9 +32,9 @@ class Catalogue:
     def __init__(self, books: Iterable[Book]) -> None:
         self._ids = {category: array("i") for category in Category}
         self._titles: dict[int, list[str]] = {category: [] for category in Category}
-        for book in books:
-            self._ids[book.category].append(book.id)
-            self._titles[book.category].append(book.title)
+        for book_id, title, _, category, _ in books:
+            self._ids[category].append(book_id)
+            self._titles[category].append(title)
 
     def recommend(self, user_id: int, category: int, max_results: int) -> list[tuple[int, str]]:
         """Id and title of at most max_results books of the category (100 if it is more), at random.

@@ -44,7 +44,7 @@ async def _refuse(request: Any, context: Any) -> None:  # noqa: ARG001 (gRPC pas
     await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 
 
-_refusal = grpc.unary_unary_rpc_method_handler(_refuse)
+_refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
 
 
 class Server:

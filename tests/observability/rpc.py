@@ -52,7 +52,7 @@ class Sync:
         raise ValueError("broken")
 
     def aborts(self, request: bytes, context: Any) -> bytes:
-        code = CODE[request.decode()]
+        code = grpc.StatusCode[request.decode()]
         context.abort(code, f"aborted with {code.name}")
         raise AssertionError
 
@@ -90,7 +90,7 @@ class Aio:
         raise ValueError("broken")
 
     async def aborts(self, request: bytes, context: Any) -> bytes:
-        code = CODE[request.decode()]
+        code = grpc.StatusCode[request.decode()]
         await context.abort(code, f"aborted with {code.name}")
         raise AssertionError
 

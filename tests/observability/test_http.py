@@ -15,7 +15,7 @@ def edge() -> tuple[MemoryTelemetry, Any]:
     app = Flask(__name__)
     telemetry.instrument_flask(app)
     app.add_url_rule("/books/<int:book_id>", "book", lambda book_id: f"book {book_id}")
-    app.add_url_rule("/broken", "broken", lambda: 1 / 0)
+    app.add_url_rule("/broken", "broken", lambda: str(1 / 0))
     app.add_url_rule("/livez", "livez", lambda: "ok")
     return telemetry, app.test_client()
 

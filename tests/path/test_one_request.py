@@ -82,6 +82,8 @@ def test_one_trace(both: tuple[Pair, Receiver], path: str, status: str, http: in
         assert span.span_id.hex() in exemplars
         (line,) = [x for x in lines(getattr(running, service), trace_id) if x["event"] == f"grpc.{side}.call"]
         assert (line["status"], line["span_id"]) == (status, span.span_id.hex())
+    attributes = {pair.key: pair.value.int_value for pair in root.attributes}
+    assert attributes["http.response.status_code"] == http
     (line,) = [x for x in lines(running.marketplace, trace_id) if x["event"] == "http.server.request"]
     assert (line["http.response.status_code"], line["span_id"]) == (http, root.span_id.hex())
 
@@ -111,4 +113,6 @@ def test_health_is_quiet(both: tuple[Pair, Receiver], tmp_path: Path) -> None:
     assert json.loads(body)["status"] == "ready"
     assert "traceresponse" not in headers
     assert running.get("/livez")[0] == 200
+    kinds = {span.kind for _, span in receiver.spans if not span.parent_span_id}
+    assert kinds == {SERVER}
     assert not [span for _, span in receiver.spans if "livez" in span.name or "readyz" in span.name]

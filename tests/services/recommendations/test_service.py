@@ -99,9 +99,8 @@ def test_negative_number_over_the_wire(channel: grpc.Channel) -> None:
 
 def test_health_and_reflection_are_on_and_quiet(channel: grpc.Channel, running: Running) -> None:
     """Both answer; their calls are counted, but neither traced nor logged."""
-    answer = health_pb2_grpc.HealthStub(channel).Check(
-        health_pb2.HealthCheckRequest(service="Recommendations")
-    )
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    answer = health.Check(health_pb2.HealthCheckRequest(service="Recommendations"))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
