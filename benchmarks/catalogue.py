@@ -44,9 +44,7 @@ def main() -> None:
         pairs = [(_cost_us(to_million), _cost_us(to_nine)) for _ in range(ROUNDS)]
     ratio = statistics.median(large / small for large, small in pairs)
     large, small = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(
-        f"CPU of a call, both sides: {large:.2f} us with a million, {small:.2f} us with nine, ratio {ratio:.2f}"
-    )
+    print(f"CPU of a call: {large:.0f} us with a million, {small:.0f} us with nine, ratio {ratio:.2f}")
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class HttpEdge:
             app,
             tracer_provider=self._tracer_provider,
             meter_provider=NoOpMeterProvider(),
-            excluded_urls=",".join(f"{path}$" for path in QUIET_PATHS),
+            excluded_urls=",".join(_quiet_urls(app)),
             enable_commenter=False,  # it attaches a context that nobody detaches
         )
         app.before_request(self._start)
@@ -92,7 +92,7 @@ class HttpEdge:
         lead = exemplar(trace_id, span_id) if ids.trace_flags.sampled else None
         self._active.labels(method).dec()
         self._seconds.labels(method, route, str(status)).observe(duration_s, lead)
-        if request.path not in QUIET_PATHS:
+        if request.path not in QUIET_PATHS and request.endpoint != "static":
             fields: dict[str, Any] = {
                 "http.request.method": method,
                 "http.route": route,
@@ -101,6 +101,12 @@ class HttpEdge:
             }
             level = "error" if status >= SERVER_ERROR or error else "info"
             self._stream.write(level, "http.server.request", trace_id, span_id, fields)
+
+
+def _quiet_urls(app: Flask) -> list[str]:
+    """Health, metrics and static files, as patterns of whole addresses: a query may not look like one."""
+    static = [f"{app.static_url_path}/.*"] if app.has_static_folder else []
+    return [rf"^\w+://[^/]+{path}(\?.*)?$" for path in (*QUIET_PATHS, *static)]
 
 
 def _method() -> str:

@@ -30,6 +30,10 @@ class ServiceSettings(BaseSettings):
         3.0, gt=0, le=600, description="Seconds that calls in flight get to finish at a stop"
     )
 
+    def address(self, port: int) -> str:
+        """Where to listen, as host:port."""
+        return f"[{self.bind_host}]:{port}" if ":" in self.bind_host else f"{self.bind_host}:{port}"
+
 
 AnySettings = TypeVar("AnySettings", bound=ServiceSettings)
 

@@ -29,7 +29,7 @@ class ShopServer(BaseApplication):
         """Tell gunicorn what it needs to know; nothing is read from its command line or variables."""
         settings = self._settings
         values: dict[str, Any] = {
-            "bind": f"{settings.bind_host}:{settings.marketplace_port}",
+            "bind": settings.address(settings.marketplace_port),
             "worker_class": "gthread",
             "workers": 1,
             "threads": settings.marketplace_threads,

@@ -64,7 +64,7 @@ class Server:
             (NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
         telemetry.declare(f"/{NAME}/Recommend", "NOT_FOUND", "INVALID_ARGUMENT")
-        self.port = self._listen(f"{settings.bind_host}:{settings.recommendations_port}")
+        self.port = self._listen(settings.address(settings.recommendations_port))
 
     async def start(self) -> None:
         """Take calls."""

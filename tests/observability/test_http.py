@@ -56,10 +56,18 @@ def test_unknown_paths_and_methods_are_bounded(edge: Any) -> None:
 def test_health_is_quiet(edge: Any) -> None:
     """A health check is counted, but neither traced nor logged."""
     telemetry, client = edge
-    client.get("/livez")
+    client.get("/livez?x=1")
+    client.get("/static/none.css")
     assert telemetry.spans() == ()
     assert telemetry.lines() == []
     assert telemetry.value("http_server_request_duration_seconds_count", http_route="/livez") == 1
+
+
+def test_a_query_does_not_make_a_page_quiet(edge: Any) -> None:
+    """Only the path says what is quiet."""
+    telemetry, client = edge
+    client.get("/books/7?next=/livez")
+    assert len(telemetry.spans()) == len(telemetry.lines()) == 1
 
 
 def test_a_failure_of_the_edge_is_counted(edge: Any, monkeypatch: pytest.MonkeyPatch) -> None:

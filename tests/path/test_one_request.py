@@ -34,12 +34,12 @@ def lines(service: Service, trace_id: str) -> list[dict[str, Any]]:
     return [line for line in found if line.get("trace_id") == trace_id]
 
 
-def samples(both: Pair, service: str) -> list[Any]:
+def samples(both: Any, service: str) -> list[Any]:
     text = both.scrape(service, OPENMETRICS)
     return [sample for family in parser.text_string_to_metric_families(text) for sample in family.samples]
 
 
-def value(both: Pair, service: str, name: str, **labels: str) -> float:
+def value(both: Pair, service: str, name: str, **labels: str) -> Any:
     return sum(
         s.value for s in samples(both, service) if s.name == name and labels.items() <= s.labels.items()
     )

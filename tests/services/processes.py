@@ -1,6 +1,7 @@
 """The services as processes, on free ports, sending their traces to a real receiver."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,9 +23,17 @@ ROOT = Path(__file__).parents[2]
 
 
 def free_ports(count: int) -> list[int]:
+    """Ports on which nobody listens, below those that Linux hands out to clients."""
+    ports: list[int] = []
     with ExitStack() as held:
-        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(probe.getsockname()[1]) for probe in probes]
+        while len(ports) < count:
+            port = random.randint(10000, 31999)
+            try:
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            ports.append(port)
+    return ports
 
 
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
