@@ -139,7 +139,7 @@ def _replace(connection: Connection, books_file: Path, digest: str) -> None:
     connection.exec_driver_sql("INSERT INTO books VALUES (?, ?, ?, ?, ?, ?)", rows)
     connection.exec_driver_sql(
         "CREATE VIRTUAL TABLE titles USING fts5"
-        "(title, category, content='', prefix='1 2 3', tokenize='unicode61 remove_diacritics 2')"
+        "(title, category, content='', prefix='1 2 3 4 5 6', tokenize='unicode61 remove_diacritics 2')"
     )
     connection.exec_driver_sql(
         "INSERT INTO titles (rowid, title, category) SELECT position, title, 'c' || category FROM books"

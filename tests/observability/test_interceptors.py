@@ -153,6 +153,41 @@ def test_asyncio_client() -> None:
     assert {s.context.trace_id for s in client.spans()} == {s.context.trace_id for s in server.spans()}
 
 
+def test_asyncio_client_of_each_kind() -> None:
+    """Calls with one stream are each one record."""
+
+    async def run(client: MemoryTelemetry) -> None:
+        async with aio_server(MemoryTelemetry()) as target:
+            made: Any
+            interceptors = client.aio_client_interceptors(target=target)
+            async with grpc.aio.insecure_channel(target, interceptors=interceptors) as made:
+                assert [message async for message in made.unary_stream("/test.Service/count")(b"1")] == [b"1"]
+                assert await made.stream_unary("/test.Service/count")(iter([b"1"])) == b"1"
+
+    client = MemoryTelemetry()
+    asyncio.run(run(client))
+    kinds = ("server_stream", "client_stream")
+    assert [client.value("grpc_client_handled_total", grpc_type=kind) for kind in kinds] == [1, 1]
+    assert client.value("grpc_client_in_flight") == 0
+
+
+def _refuses(request: Any) -> bytes:
+    raise TypeError("no such thing")
+
+
+def test_client_of_each_kind() -> None:
+    """Calls with one stream, and one that cannot be sent, are each one record."""
+    client = MemoryTelemetry()
+    with sync_server(MemoryTelemetry()) as target, channel(client, target) as made:
+        assert list(made.unary_stream("/test.Service/count")(b"1", timeout=10)) == [b"1"]
+        assert made.stream_unary("/test.Service/count")(iter([b"1"]), timeout=10) == b"1"
+        with pytest.raises(grpc.RpcError):
+            made.unary_unary("/test.Service/returns", request_serializer=_refuses)(b"x", timeout=10)
+    kinds = ("server_stream", "client_stream", "unary")
+    assert [client.value("grpc_client_handled_total", grpc_type=kind) for kind in kinds] == [1, 1, 1]
+    assert client.value("grpc_client_in_flight") == 0
+
+
 def test_excluded_methods_are_counted_only() -> None:
     """A method that the condition excludes has no span and no line, but its counters."""
     server = MemoryTelemetry(exclude=filters.method_name("returns"))
