@@ -116,7 +116,7 @@ class Rpc:
             raise
         finally:  # a SystemExit leaves the RPC open in gRPC: the callback ends it
             self._in_handler = False
-            if not self._context.is_active():
+            if not self._context.is_active() or deadline_left_s(self._context) == 0:
                 self.end(lost_status(self._context))
 
     def complete(self) -> None:

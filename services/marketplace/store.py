@@ -66,7 +66,11 @@ class Store:
 
     def __init__(self, database_url: str, books_file: Path) -> None:
         self.engine = _engine(database_url)
-        self._load(books_file)
+        try:
+            self._load(books_file)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     def ping(self) -> None:
         """Raise an exception of SQLAlchemy when the database does not answer."""

@@ -76,6 +76,10 @@ class Sync:
     def count(self, requests: Any, context: Any) -> Iterator[bytes]:
         yield from requests
 
+    def ticks(self, request: bytes, context: Any) -> Iterator[bytes]:
+        while context.is_active():
+            yield request
+
 
 class Aio:
     """The same of an asyncio server."""
@@ -115,14 +119,19 @@ class Aio:
         async for request in requests:
             yield request
 
+    async def ticks(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        while True:
+            yield request
+
 
 def handler_of(service: Any) -> grpc.GenericRpcHandler:
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(getattr(service, name), deserialize, serialize)
         for name in dir(service)
-        if name not in {"count", "released"} and not name.startswith("_")
+        if name not in {"count", "released", "ticks"} and not name.startswith("_")
     }
     handlers["count"] = grpc.stream_stream_rpc_method_handler(service.count, deserialize, serialize)
+    handlers["ticks"] = grpc.unary_stream_rpc_method_handler(service.ticks, deserialize, serialize)
     return grpc.method_handlers_generic_handler("test.Service", handlers)
 
 

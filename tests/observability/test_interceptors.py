@@ -94,21 +94,18 @@ def test_streams_pass_and_are_counted(serve: Any) -> None:
     assert server.value("grpc_server_msg_received_total") == server.value("grpc_server_msg_sent_total") == 3
 
 
-def test_a_stream_that_is_left_early_is_cancelled() -> None:
+@pytest.mark.parametrize("serve", [sync_server, aio_server_thread])
+def test_a_stream_that_is_left_early_is_cancelled(serve: Any) -> None:
     """A client that leaves a stream ends it as CANCELLED on both sides."""
     server, client = MemoryTelemetry(), MemoryTelemetry()
-    with sync_server(server) as target, channel(client, target) as made:
-
-        def forever() -> Any:
-            yield b"1"
-            eventually(stream.done)
-
-        stream = made.stream_stream("/test.Service/count")(forever())
+    with serve(server) as target, channel(client, target) as made:
+        stream = made.unary_stream("/test.Service/ticks")(b"1", timeout=60)
         assert next(stream) == b"1"
         stream.cancel()
-        eventually(lambda: eventually_idle(client, "client", 1))
-        eventually(lambda: server.value("grpc_server_handled_total", grpc_code="CANCELLED") == 1)
-    assert server.value("grpc_server_in_flight") == client.value("grpc_client_in_flight") == 0
+        eventually(lambda: eventually_idle(client, "client", 1) and eventually_idle(server, "server", 1))
+    for telemetry, side in ((client, "client"), (server, "server")):
+        assert telemetry.value(f"grpc_{side}_handled_total", grpc_code="CANCELLED") == 1
+        assert telemetry.value(f"grpc_{side}_in_flight") == 0
 
 
 def test_a_plain_stream_on_an_asyncio_server() -> None:

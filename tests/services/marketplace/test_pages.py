@@ -210,6 +210,7 @@ def test_without_recommendations() -> None:
     assert telemetry.value("marketplace_recommendations_degraded_total", reason="UNAVAILABLE") == 1
     assert app.test_client().get("/?category=42").status_code == 200
     shop.recommendations.close()
+    shop.store.engine.dispose()
 
 
 def feed(path: Path, count: int) -> Path:
