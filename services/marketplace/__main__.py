@@ -30,7 +30,7 @@ class ShopServer(BaseApplication):
         settings = self._settings
         values: dict[str, Any] = {
             "bind": settings.address(settings.marketplace_port),
-            "worker_class": "gthread",
+            "worker_class": "services.marketplace.gthread.GentleWorker",
             "workers": 1,
             "threads": settings.marketplace_threads,
             "graceful_timeout": math.ceil(settings.drain_s + settings.grace_s + TELEMETRY_S),

@@ -10,6 +10,7 @@ from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from sqlalchemy.exc import DBAPIError
 
 from services import __version__
 from services.feed import FeedError
@@ -43,7 +44,9 @@ class Worker:
             return self._load()
         except (FeedError, OSError, ValueError) as error:
             sys.stderr.write(f"{error}\n")
-            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
+        except DBAPIError as error:
+            sys.stderr.write(f"DATABASE_URL: the database cannot be used: {error.orig}; name another file\n")
+        raise SystemExit(Arbiter.APP_LOAD_ERROR)
 
     def _load(self) -> Callable[..., Any]:
         from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
@@ -67,10 +70,10 @@ class Worker:
     def take_signals(self, worker: Any) -> None:
         """On SIGTERM: not ready at once; the listener closes DRAIN_S later. Ctrl-C is for the parent."""
 
-        def drain(number: int, frame: Any) -> None:
+        def drain(_number: int, _frame: Any) -> None:
             if not self._draining.is_set():
                 self._draining.set()
-                threading.Timer(self._settings.drain_s, worker.handle_exit, (number, frame)).start()
+                worker.drain(self._settings.drain_s, self._settings.grace_s)
 
         signal.signal(signal.SIGTERM, drain)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

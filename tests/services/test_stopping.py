@@ -6,6 +6,7 @@ import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,39 @@ def test_a_bad_feed_is_a_line(name: str, tmp_path: Path) -> None:
     told = service.errors.read_text()
     assert "bad.csv, line 2, column category: 'COOKING' is refused" in told
     assert told.count("\n") == 1
+
+
+def test_a_silent_connection_does_not_hold_the_shop(tmp_path: Path) -> None:
+    """A connection on which nothing is asked is hung up on: the shop ends by itself, and its spans are flushed."""
+    with pair(tmp_path, OTEL_BSP_SCHEDULE_DELAY="60000") as (running, receiver):
+        port = int(running.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)):
+            assert running.get("/books")[0] == 200
+            assert running.marketplace.stop() == 0
+        assert any(span.name == "GET /books" for _, span in receiver.spans)
+
+
+def insist(port: int) -> Counter[str]:
+    """Ask for pages, each on a new connection, whatever readiness says, until nobody listens."""
+    seen: Counter[str] = Counter()
+    while "ConnectionRefusedError" not in seen:
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request("GET", "/")
+            with connection.getresponse() as answer:
+                seen[str(answer.status)] += 1
+        except OSError as error:
+            seen[type(error).__name__] += 1
+        connection.close()
+    return seen
+
+
+def test_who_has_connected_is_answered(tmp_path: Path) -> None:
+    """At the stop a connection is either served or refused, never reset."""
+    with pair(tmp_path) as (running, receiver), ThreadPoolExecutor(8) as people:
+        port = int(running.url.rpartition(":")[2])
+        insisting = [people.submit(insist, port) for _ in range(8)]
+        eventually(lambda: len(receiver.spans) > 100, 60)
+        assert running.marketplace.stop() == 0
+        seen = sum((each.result() for each in insisting), Counter())
+        assert set(seen) == {"200", "ConnectionRefusedError"}
