@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -142,6 +143,7 @@ def _category(text: str) -> Category:
 _CATEGORIES = dict(Category.__members__)
 
 
+@lru_cache(maxsize=2**16)  # prices repeat, and reading one is the dearest part of a row
 def _price(text: str) -> int:
     if match := _PRICE.fullmatch(text):
         whole, cents = match.groups("")
