@@ -32,9 +32,9 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 protobufs: $(GENERATED) ## generate the protobuf code
 
 lock: ## resolve the ranges of pyproject.toml anew (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet \
+	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
 		pyproject.toml --extra dev --output-file requirements-dev.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --quiet \
 		pyproject.toml --constraint requirements-dev.txt --output-file requirements.txt
 
 clean: ## remove what the other targets made
