@@ -2,12 +2,13 @@ PYTHON ?= python3
 # Always `python -m`: the scripts in .venv/bin do not work under a path with a space in it.
 PY := .venv/bin/python
 STAMP := .venv/.installed
+PEERS := var/peers/.installed
 PROTOS := $(wildcard protobufs/*.proto)
 GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format protobufs lock clean
+.PHONY: help run test bench conformance lint format protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -17,6 +18,12 @@ run: $(STAMP) $(GENERATED) ## start both services here and print each trace (ARG
 
 test: $(STAMP) $(GENERATED) ## run the whole test suite (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
+
+bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what a call costs, and write docs/cost.md (ARGS="--rounds 3 --only ours")
+	PYTHONPATH=var/peers $(PY) -m benchmarks.cost $(ARGS)
+
+conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers, and write docs/conformance.md
+	PYTHONPATH=var/peers $(PY) -m tests.conformance
 
 lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, and that nothing generated is committed
 	$(PY) -m ruff check .
@@ -48,6 +55,12 @@ $(STAMP): requirements-dev.txt
 	@echo 'Installing the locked dependencies into .venv, this once ...'
 	@$(PYTHON) -m venv --clear .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+# What our telemetry is compared with; nothing else uses it.
+$(PEERS): requirements-peers.txt $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade \
+		--target var/peers --requirement $<
 	@touch $@
 
 # One run makes all three files of a .proto.

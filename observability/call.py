@@ -32,6 +32,16 @@ class Method:
     quiet: bool = False
 
     @property
+    def answers(self) -> str:
+        """The direction of responses, seen from this side: "sent" or "received"."""
+        return "sent" if self.side == "server" else "received"
+
+    @property
+    def streams_responses(self) -> bool:
+        """Whether it answers with a stream."""
+        return self.kind in {"server_stream", "bidi_stream"}
+
+    @property
     def full_name(self) -> str:
         """Service and method as one name, `package.Service/Method`."""
         return f"{self.service}/{self.name}"
@@ -39,6 +49,7 @@ class Method:
 
 End = Callable[["Call"], None]
 Start = Callable[["Call"], End | None]
+Listener = Callable[["Call", str], None]
 
 
 class Signal(Protocol):
@@ -57,40 +68,62 @@ class Call:
 
     Times are in seconds unless the name says nanoseconds (_ns). `headers` is what a signal wants to send
     along to the server; `received` and `sent` count messages; `trace_id` and `span_id` (hexadecimal, empty
-    when there is no trace) and `sampled` are set by the tracing signal.
+    when there is no trace) and `sampled` are set by the tracing signal. `queued_s` is how long the call
+    waited for a thread (None: it needs none), `attempts` how many tries its client made before this one,
+    `first_ns` how long its first response took (0: none yet).
     """
 
     __slots__ = (
-        "_ends", "_failures", "_start_ns", "deadline_s", "details", "duration_ns", "error", "headers",
-        "metadata", "method", "peer", "received", "sampled", "sent", "span_id", "started_ns", "status",
-        "trace_id", "trailers",
+        "_ends", "_failures", "_listeners", "_start_ns", "attempts", "deadline_s", "details", "duration_ns",
+        "error", "first_ns", "headers", "metadata", "method", "peer", "queued_s", "received", "sampled",
+        "sent", "span_id", "started_ns", "status", "trace_id", "trailers",
     )  # fmt: skip
 
     def __init__(
-        self, method: Method, metadata: Metadata, peer: str, deadline_s: float | None, failures: Failures
+        self,
+        method: Method,
+        metadata: Metadata,
+        peer: str,
+        deadline_s: float | None,
+        queued_s: float | None,
+        attempts: int,
+        failures: Failures,
     ) -> None:
         self.method = method
         self.metadata = metadata
         self.peer = peer
-        self.deadline_s = deadline_s
+        self.deadline_s, self.queued_s, self.attempts = deadline_s, queued_s, attempts
         self.headers: list[tuple[str, str]] = []
         self.trace_id = self.span_id = ""
         self.sampled = False
-        self.received = self.sent = 0
-        self.status = ""
-        self.details = ""
+        self.received = self.sent = self.first_ns = self.duration_ns = 0
+        self.status = self.details = ""
         self.error: BaseException | None = None
         self.trailers: Metadata = ()
-        self.duration_ns = 0
         self.started_ns = time.time_ns()
         self._start_ns = time.perf_counter_ns()
         self._failures = failures
         self._ends: list[list[tuple[str, End]]] = [[]]
+        self._listeners: list[tuple[str, Listener]] = []
 
     @property
     def duration_s(self) -> float:
         """How long the call took, once it has ended."""
         return self.duration_ns / 1e9
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline_s is not None and self.elapsed_ns() >= self.deadline_s * 1e9
+
+    @property
+    def deadline_left_s(self) -> float | None:
+        """What was left of the deadline when the call ended; None when it had none."""
+        return None if self.deadline_s is None else max(self.deadline_s - self.duration_s, 0.0)
+
+    def elapsed_ns(self) -> int:
+        """How long ago the call started."""
+        return time.perf_counter_ns() - self._start_ns
 
     def start(self, starts: Iterable[tuple[str, Start]]) -> None:
         """Let each signal begin; one that fails is counted and left out."""
@@ -104,6 +137,24 @@ class Call:
                 if end is not None:
                     ends.append((name, end))
 
+    def listen(self, name: str, listener: Listener) -> None:
+        """Let the signal of that name hear of each message, "sent" or "received", as it passes."""
+        self._listeners.append((name, listener))
+
+    def message(self, direction: str) -> None:
+        """A message passed: "sent" or "received"."""
+        if direction == "sent":
+            self.sent += 1
+        else:
+            self.received += 1
+        if not self.first_ns and direction == self.method.answers:
+            self.first_ns = self.elapsed_ns()
+        for name, listener in self._listeners:
+            try:
+                listener(self, direction)
+            except Exception:
+                self._failures.count(name)
+
     def end(
         self, status: str, details: str = "", error: BaseException | None = None, trailers: Metadata = ()
     ) -> None:
@@ -115,13 +166,14 @@ class Call:
             ends = self._ends.pop()  # atomic: of two threads that race to end a call, one gets it
         except IndexError:
             return
-        self.duration_ns = time.perf_counter_ns() - self._start_ns
+        self.duration_ns = self.elapsed_ns()
         self.status, self.details, self.error, self.trailers = status, details, error, trailers
         for name, end in reversed(ends):
             try:
                 end(self)
             except Exception:
                 self._failures.count(name)
+        self.error = None  # its traceback holds frames, and they this call
 
 
 class Recorder:
@@ -176,9 +228,16 @@ class Bound:
     def __init__(self, method: Method, starts: list[tuple[str, Start]], failures: Failures) -> None:
         self.method, self._starts, self._failures = method, starts, failures
 
-    def begin(self, metadata: Metadata = (), peer: str = "", deadline_s: float | None = None) -> Call:
+    def begin(
+        self,
+        metadata: Metadata = (),
+        peer: str = "",
+        deadline_s: float | None = None,
+        queued_s: float | None = None,
+        attempts: int = 0,
+    ) -> Call:
         """Start a call. Whoever calls this gives it a contextvars context of its own: tracing enters its
         span there and never leaves it."""
-        call = Call(self.method, metadata, peer, deadline_s, self._failures)
+        call = Call(self.method, metadata, peer, deadline_s, queued_s, attempts, self._failures)
         call.start(self._starts)
         return call

@@ -2,7 +2,9 @@
 
 import os
 import threading
+import weakref
 from collections import deque
+from collections.abc import Callable
 
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -15,7 +17,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from observability.families import family
+from observability.failures import Failures
+from observability.families import family, shared
 
 CLOSE_S = 0.5
 
@@ -26,10 +29,15 @@ class SpanQueue(SpanProcessor):
     The limits are OpenTelemetry's: OTEL_BSP_MAX_QUEUE_SIZE spans wait (2048), OTEL_BSP_MAX_EXPORT_BATCH_SIZE
     go at once (512), at least every OTEL_BSP_SCHEDULE_DELAY milliseconds (5000). Raises ValueError when one
     of them is not a positive number.
+
+    The thread and the exporter (make_exporter) are made when the first span has ended, and anew in a process
+    that is forked: neither survives a fork.
     """
 
-    def __init__(self, exporter: SpanExporter, registry: CollectorRegistry) -> None:
-        self._exporter = exporter
+    def __init__(
+        self, make_exporter: Callable[[], SpanExporter], registry: CollectorRegistry, failures: Failures
+    ) -> None:
+        self._make_exporter, self._failures = make_exporter, failures
         self._limit = _positive(OTEL_BSP_MAX_QUEUE_SIZE, 2048)
         self._batch = min(_positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, 512), self._limit)
         self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, 5000) / 1e3
@@ -46,11 +54,21 @@ class SpanQueue(SpanProcessor):
             Gauge, "telemetry_span_queue_length", "Spans that wait for the exporter.", (), registry
         )
         self._queue: deque[ReadableSpan] = deque()
-        self._length.set_function(self._queue.__len__)
-        self._work, self._idle = threading.Event(), threading.Condition()
-        self._busy = self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="telemetry-export", daemon=True)
-        self._thread.start()
+        self._shared = shared()
+        if not self._shared:
+            self._length.set_function(self._queue.__len__)
+        self._stopping = False
+        self._begin()
+        begin = weakref.WeakMethod(self._begin)
+        os.register_at_fork(after_in_child=lambda: (again := begin()) and again())
+
+    def _begin(self) -> None:
+        """Begin in this process; the spans that a parent process left are the parent's to export."""
+        self._queue.clear()
+        self._exporter: SpanExporter | None = None
+        self._thread: threading.Thread | None = None
+        self._starting, self._work, self._idle = threading.Lock(), threading.Event(), threading.Condition()
+        self._busy = False
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Nothing to do before a span ends."""
@@ -65,6 +83,9 @@ class SpanQueue(SpanProcessor):
             self._full.inc()
         else:
             self._queue.append(span)
+            self._measure()
+            if self._thread is None:
+                self._start()
             if len(self._queue) >= self._batch:
                 self._work.set()
 
@@ -80,11 +101,24 @@ class SpanQueue(SpanProcessor):
             return
         self._stopping = True
         self._work.set()
-        self._thread.join(max(timeout_s - CLOSE_S, 0))
-        self._exporter.shutdown()  # ends an export that hangs
-        self._thread.join(CLOSE_S)
+        if self._thread is not None:
+            self._thread.join(max(timeout_s - CLOSE_S, 0))
+            if self._exporter is not None:
+                self._exporter.shutdown()  # ends an export that hangs
+            self._thread.join(CLOSE_S)
         self._late.inc(len(self._queue))
         self._queue.clear()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="telemetry-export", daemon=True)
+                self._thread.start()
+
+    def _measure(self) -> None:
+        """Tell the length; shared metrics cannot ask for it."""
+        if self._shared:
+            self._length.set(len(self._queue))
 
     def _run(self) -> None:
         while not self._stopping:
@@ -94,9 +128,12 @@ class SpanQueue(SpanProcessor):
         self._drain()
 
     def _drain(self) -> None:
-        while self._queue:
-            self._busy = True
+        """Export what is there now; what comes meanwhile waits for a batch to be full, or for the delay."""
+        self._busy = True
+        left = len(self._queue)
+        while left > 0 or len(self._queue) >= self._batch:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch))]
+            left -= len(batch)
             self._export(batch)
         with self._idle:
             self._busy = False
@@ -105,10 +142,14 @@ class SpanQueue(SpanProcessor):
     def _export(self, batch: list[ReadableSpan]) -> None:
         try:
             with suppress_instrumentation():
+                if self._exporter is None:
+                    self._exporter = self._make_exporter()
                 delivered = self._exporter.export(batch) is SpanExportResult.SUCCESS
         except Exception:
+            self._failures.count("export")
             delivered = False
         (self._exported if delivered else self._failed).inc(len(batch))
+        self._measure()
 
 
 def _positive(variable: str, default: int) -> int:

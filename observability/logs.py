@@ -3,12 +3,11 @@
 Lines hold no values of requests, no secrets and no user ids.
 """
 
-import json
 import logging
 import threading
 import time
 import traceback
-from datetime import UTC, datetime
+from json.encoder import JSONEncoder, encode_basestring
 from typing import Any, TextIO
 
 from opentelemetry.trace import get_current_span
@@ -39,19 +38,29 @@ class LogStream:
     """Writes JSON lines to a text stream, one write a line, so that threads do not mix theirs."""
 
     def __init__(self, stream: TextIO, service: str) -> None:
-        self._stream, self._service = stream, service
+        self._stream, self._service = stream, encode_basestring(service)
         self._lock = threading.Lock()
+        self._encode = JSONEncoder(ensure_ascii=False, default=str).encode
+        self._known = (-1, "")  # the last second, and how it is written
 
     def write(self, level: str, event: str, trace_id: str, span_id: str, fields: dict[str, Any]) -> None:
         """Write one line: time, level, service, event, the ids of the trace (if there is one), the fields."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"time": now, "level": level, "service": self._service, "event": event}
-        if trace_id:
-            line |= {"trace_id": trace_id, "span_id": span_id}
-        text = json.dumps(line | fields, default=str, ensure_ascii=False) + "\n"
+        ids = f', "trace_id": "{trace_id}", "span_id": "{span_id}"' if trace_id else ""
+        rest = f", {self._encode(fields)[1:-1]}" if fields else ""
+        line = (
+            f'{{"time": "{self._now()}", "level": "{level}", "service": {self._service},'
+            f' "event": {encode_basestring(event)}{ids}{rest}}}\n'
+        )
         with self._lock:
-            self._stream.write(text)
+            self._stream.write(line)
             self._stream.flush()
+
+    def _now(self) -> str:
+        second, ms = divmod(time.time_ns() // 1_000_000, 1000)
+        known = self._known
+        if known[0] != second:
+            known = self._known = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return f"{known[1]}.{ms:03d}Z"
 
 
 class CallLog:
@@ -71,7 +80,9 @@ class CallLog:
             same["server.address"] = method.address
 
         def end(call: Call) -> None:
-            self._stream.write(call_level(call), event, call.trace_id, call.span_id, same | _fields(call))
+            self._stream.write(
+                call_level(call), event, call.trace_id, call.span_id, {**same, **_fields(call)}
+            )
 
         return lambda _: end
 
@@ -89,8 +100,10 @@ def _fields(call: Call) -> dict[str, Any]:
         fields["details"] = call.details[:MAX_DETAILS]
     if call.peer:
         fields["peer"] = call.peer
-    if call.deadline_s is not None:
-        fields["deadline_left_ms"] = round((call.deadline_s - call.duration_s) * 1e3, 3)
+    if call.deadline_left_s is not None:
+        fields["deadline_left_ms"] = round(call.deadline_left_s * 1e3, 3)
+    if call.attempts:
+        fields["previous_attempts"] = call.attempts
     if call.error is not None:
         fields["stack"] = "".join(traceback.format_exception(call.error))
     return fields

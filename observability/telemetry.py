@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -10,21 +10,29 @@ import grpc
 from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import filters
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
-from observability.call import Method, Recorder
+from observability.call import Method, Recorder, Signal
+from observability.contrib import Contrib
 from observability.export import SpanQueue
 from observability.failures import Failures
-from observability.families import family
+from observability.families import family, shared
 from observability.interceptors.aio_client import aio_client_interceptors
 from observability.interceptors.aio_server import AioServerInterceptor
 from observability.interceptors.client import ClientInterceptor
 from observability.interceptors.deadline import DeadlineInterceptor
 from observability.interceptors.server import ServerInterceptor
 from observability.logs import CallLog, JsonHandler, LogStream
-from observability.metrics import Metrics, MetricsServer
-from observability.settings import choose_stable_conventions, excluded_services, exports_traces
+from observability.metrics import ExtraLabel, Metrics, MetricsServer, Saturation
+from observability.settings import (
+    choose_stable_conventions,
+    excluded_services,
+    exports_traces,
+    is_disabled,
+    wants_old_rpc_names,
+)
+from observability.spans import CallTracer
 from observability.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -50,6 +58,9 @@ class Telemetry:
     - exclude: a condition of opentelemetry.instrumentation.grpc.filters; methods that meet it are counted,
       but neither traced nor logged, as are health checks, reflection and what
       OTEL_PYTHON_GRPC_EXCLUDED_SERVICES names.
+    - extra_labels: labels of your own on the metrics of calls, by name, each from a bounded set.
+    - metadata_attributes: keys of request metadata whose values become attributes of spans; what looks like
+      a secret is redacted all the same. No other metadata is shown.
 
     Raises ValueError when a variable has a value that is not allowed.
     """
@@ -63,40 +74,66 @@ class Telemetry:
         registry: CollectorRegistry = REGISTRY,
         log_stream: TextIO | None = None,
         exclude: Exclude | None = None,
+        extra_labels: Mapping[str, ExtraLabel] | None = None,
+        metadata_attributes: Iterable[str] = (),
     ) -> None:
         choose_stable_conventions()
         self.registry = registry
         self.failures = Failures(registry)
-        self._spans: SpanQueue | None = None
+        self._spans = self._processor() if tracer_provider is None else None
         self.tracer_provider = tracer_provider or self._provider(service, version)
         self._stream = LogStream(log_stream or sys.stdout, service)
         self._log_handler: JsonHandler | None = None
-        self._tracing = Tracing(self.tracer_provider.get_tracer("observability", version))
+        self._contrib = Contrib()
+        tracer = self._tracer(version) if tracer_provider is None else None
+        self._tracing = Tracing(
+            tracer or self.tracer_provider.get_tracer("observability", version),
+            self._contrib,
+            metadata_attributes,
+            dup=wants_old_rpc_names(),
+        )
         self._log = CallLog(self._stream)
         self._exclude = _any_of(exclude)
-        self._metrics = {side: Metrics(side, registry) for side in ("server", "client")}
+        self._metrics = {side: Metrics(side, registry, extra_labels) for side in ("server", "client")}
         self._servers: list[MetricsServer] = []
         self._describe(service, version)
+
+    def _processor(self) -> SpanProcessor | None:
+        """Where finished spans go."""
+        if not exports_traces():
+            return None
+        from observability.otlp import CallSpanExporter
+
+        return SpanQueue(CallSpanExporter, self.registry, self.failures)
 
     def _provider(self, service: str, version: str) -> TracerProvider:
         attributes = {"service.name": service} | ({"service.version": version} if version else {})
         provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
-        if exports_traces():
-            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-            self._spans = SpanQueue(OTLPSpanExporter(), self.registry)
+        if self._spans is not None:
             provider.add_span_processor(self._spans)
         return provider
 
+    def _tracer(self, version: str) -> CallTracer | None:
+        if is_disabled() or not isinstance(self.tracer_provider, TracerProvider):
+            return None
+        return CallTracer(self.tracer_provider, self._spans, version)
+
     def _describe(self, service: str, version: str) -> None:
         resource = getattr(self.tracer_provider, "resource", Resource.get_empty())
-        instance = str(resource.attributes.get("service.instance.id", ""))
+        instance = "" if shared() else str(resource.attributes.get("service.instance.id", ""))
         labels = ("service_name", "service_version", "service_instance_id")
-        info = family(Gauge, "target_info", "The service that these metrics are of.", labels, self.registry)
+        info = family(
+            Gauge,
+            "target_info",
+            "The service that these metrics are of.",
+            labels,
+            self.registry,
+            multiprocess_mode="livemax",
+        )
         info.labels(service, version, instance).set(1)
 
-    def _recorder(self, side: str, address: str = "", port: int | None = None) -> Recorder:
-        signals = (self._tracing, self._metrics[side], self._log)
+    def _recorder(self, side: str, address: str = "", port: int | None = None, *more: Signal) -> Recorder:
+        signals: list[Signal] = [self._tracing, self._metrics[side], self._log, *more]
         return Recorder(side, signals, self.failures, self._is_quiet, address, port)
 
     def _is_quiet(self, path: str) -> bool:
@@ -106,13 +143,14 @@ class Telemetry:
             self.failures.count("exclude")
             return False
 
-    def server_interceptors(self) -> list[grpc.ServerInterceptor]:
-        """For grpc.server(interceptors=...); put them first."""
-        return [ServerInterceptor(self._recorder("server"), self.failures)]
+    def server_interceptors(self, workers: int = 0) -> list[grpc.ServerInterceptor]:
+        """For grpc.server(interceptors=...); put them first. workers is the size of the server's pool."""
+        recorder = self._recorder("server", "", None, Saturation(workers, self.registry))
+        return [ServerInterceptor(recorder, self.failures, self._contrib)]
 
     def aio_server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
         """For grpc.aio.server(interceptors=...); put them first."""
-        return [AioServerInterceptor(self._recorder("server"), self.failures)]
+        return [AioServerInterceptor(self._recorder("server"), self.failures, self._contrib)]
 
     def client_interceptors(self, target: str = "", timeout_s: float | None = None) -> list[Any]:
         """For grpc.intercept_channel(channel, *...); put them first.
@@ -121,11 +159,13 @@ class Telemetry:
         calls that are made without one.
         """
         deadline = [] if timeout_s is None else [DeadlineInterceptor(timeout_s)]
-        return [*deadline, ClientInterceptor(self._recorder("client", *_address(target)))]
+        recorder = self._recorder("client", *_address(target))
+        return [*deadline, ClientInterceptor(recorder, self.failures, self._contrib)]
 
     def aio_client_interceptors(self, target: str = "") -> list[grpc.aio.ClientInterceptor]:
         """For grpc.aio.insecure_channel(target, interceptors=...); put them first."""
-        return aio_client_interceptors(self._recorder("client", *_address(target)))
+        recorder = self._recorder("client", *_address(target))
+        return aio_client_interceptors(recorder, self.failures, self._contrib)
 
     def declare(self, path: str, *codes: str, side: str = "server", kind: str = "unary") -> None:
         """Put a method's series at zero from the start, with OK and the codes that it is known to end with.
@@ -156,7 +196,7 @@ class Telemetry:
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
         """Deliver what waits, for at most timeout_s, and stop; a second call does nothing."""
-        if self._spans is not None:
+        if isinstance(self._spans, SpanQueue):
             self._spans.shutdown(timeout_s)
         while self._servers:
             self._servers.pop().close()

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
@@ -18,20 +17,16 @@ T = TypeVar("T")
 
 
 class MemoryTelemetry(Telemetry):
-    """Telemetry whose spans, metrics and log lines can be asked for."""
+    """Telemetry whose spans, metrics and log lines can be asked for; it takes the arguments of Telemetry."""
 
     def __init__(self, service: str = "test", **options: Any) -> None:
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self._text = io.StringIO()
-        super().__init__(
-            service,
-            tracer_provider=provider,
-            registry=options.pop("registry", None) or CollectorRegistry(),
-            log_stream=self._text,
-            **options,
-        )
+        own: dict[str, Any] = {"registry": CollectorRegistry(), "log_stream": self._text}
+        super().__init__(service, **own | options)
+
+    def _processor(self) -> SpanProcessor:
+        return SimpleSpanProcessor(self._exporter)
 
     def spans(self) -> tuple[ReadableSpan, ...]:
         """The spans that have ended."""

@@ -3,17 +3,31 @@
 Convention: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
-from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.propagators.textmap import Getter, TextMapPropagator
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
 
-from observability.call import OTHER, Call, Metadata, Method, Start
+from observability.call import OTHER, Call, End, Metadata, Method, Start
+from observability.contrib import Contrib
 from observability.rich_status import error_info
+from observability.spans import CallTracer
 
 STATUS_CODE = "rpc.response.status_code"  # the convention is about to rename it to rpc.status_code
 MAX_DESCRIPTION = 256
@@ -22,57 +36,84 @@ SERVER_FAULTS = frozenset(
 )
 
 
+KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
+CARRIERS = {"tracestate", "baggage"}
+PLAIN_FIELDS = {"traceparent", "tracestate", "baggage"}
+SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
+REDACTED = "[REDACTED]"
+
+
 class Tracing:
-    """The signal that makes spans. It starts first and ends last, so that the others see its ids."""
+    """The signal that makes spans. It starts first and ends last, so that the others see its ids.
+
+    metadata_keys are the keys whose values become attributes of the span; dup adds the attributes of the
+    conventions before the stable ones.
+    """
 
     name = "tracing"
     loud = True
 
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
+    def __init__(
+        self,
+        tracer: Tracer | CallTracer,
+        contrib: Contrib,
+        metadata_keys: Iterable[str] = (),
+        *,
+        dup: bool = False,
+    ) -> None:
+        self._tracer, self._contrib, self._dup = tracer, contrib, dup
+        self._keys = [key.lower() for key in metadata_keys]
 
     def bind(self, method: Method) -> Start:
         """The name, kind and attributes of the method's spans are worked out here, once."""
-        attributes: dict[str, Any] = {"rpc.system.name": "grpc", "rpc.method": method.full_name}
-        if OTHER in {method.service, method.name}:
-            attributes["rpc.method"] = OTHER
+        name = OTHER if OTHER in {method.service, method.name} else method.full_name
+        attributes: dict[str, Any] = {"rpc.system.name": "grpc", "rpc.method": name}
         if method.address:
             attributes["server.address"] = method.address
         if method.port is not None:
             attributes["server.port"] = method.port
-        return self._serve(attributes) if method.side == "server" else self._ask(attributes)
+        if self._dup:
+            attributes |= {"rpc.system": "grpc", "rpc.service": method.service}
+        enter = self._serve if method.side == "server" else self._ask
+        kind = KINDS[method.side]
 
-    def _serve(self, attributes: Mapping[str, Any]) -> Start:
-        def start(call: Call) -> Any:
-            parent = propagate.extract(call.metadata, context=otel_context.Context(), getter=METADATA)
-            return self._start(call, parent, SpanKind.SERVER, {**attributes, **peer_attributes(call.peer)})
-
-        return start
-
-    def _ask(self, attributes: Mapping[str, Any]) -> Start:
-        def start(call: Call) -> Any:
-            end = self._start(call, otel_context.get_current(), SpanKind.CLIENT, attributes)
-            carrier: dict[str, str] = {}
-            propagate.inject(carrier)
-            call.headers.extend(carrier.items())
-            return end
+        def start(call: Call) -> End | None:
+            if theirs := self._contrib.span(kind):
+                _name(call, theirs.get_span_context())
+                return None
+            values = attributes.copy()
+            if self._keys:
+                values |= self._captured(call.metadata)
+            return self._end(enter(call, kind, values))
 
         return start
 
-    def _start(
-        self, call: Call, parent: otel_context.Context, kind: SpanKind, attributes: Mapping[str, Any]
-    ) -> Any:
-        name = attributes["rpc.method"]
-        span = self._tracer.start_span(name, parent, kind, attributes, start_time=call.started_ns)
+    def _serve(self, call: Call, kind: SpanKind, values: dict[str, Any]) -> Span:
+        if call.peer:
+            values.update(peer_attributes(call.peer))
+        return self._enter(call, parent_of(call.metadata), kind, values)
+
+    def _ask(self, call: Call, kind: SpanKind, values: dict[str, Any]) -> Span:
+        span = self._enter(call, otel_context.get_current(), kind, values)
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        call.headers.extend(carrier.items())
+        return span
+
+    def _enter(
+        self, call: Call, parent: otel_context.Context, kind: SpanKind, values: dict[str, Any]
+    ) -> Span:
+        name = values["rpc.method"]
+        span = self._tracer.start_span(name, parent, kind, values, start_time=call.started_ns)
         # Never detached: the call runs in a contextvars context of its own, which goes when the call goes.
         otel_context.attach(set_span_in_context(span, parent))
-        ids = span.get_span_context()
-        call.trace_id, call.span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
-        call.sampled = ids.trace_flags.sampled
+        _name(call, span.get_span_context())
+        return span
 
+    def _end(self, span: Span) -> End:
         def end(call: Call) -> None:
             if span.is_recording():
-                span.set_attributes(_end_attributes(call))
+                span.set_attributes(self._ended(call))
                 if is_error(call):
                     span.set_status(Status(StatusCode.ERROR, call.details[:MAX_DESCRIPTION]))
                 if call.error is not None:
@@ -81,21 +122,81 @@ class Tracing:
 
         return end
 
+    def _ended(self, call: Call) -> dict[str, Any]:
+        attributes: dict[str, Any] = {STATUS_CODE: call.status}
+        if self._dup:
+            attributes["rpc.grpc.status_code"] = grpc.StatusCode[call.status].value[0]
+        if is_error(call):
+            attributes["error.type"] = call.status
+        if call.status != "OK" and (info := error_info(call.trailers)):
+            attributes["error.reason"], attributes["error.domain"] = info
+        if call.deadline_s is not None and call.deadline_left_s is not None:
+            attributes["rpc.grpc.deadline_ms"] = int(call.deadline_s * 1e3)
+            attributes["rpc.grpc.deadline_left_ms"] = int(call.deadline_left_s * 1e3)
+        if call.attempts:
+            attributes["rpc.grpc.previous_attempts"] = call.attempts
+        if call.first_ns and call.method.streams_responses:
+            attributes["rpc.grpc.first_message_ms"] = call.first_ns // 1_000_000
+        return attributes
+
+    def _captured(self, metadata: Metadata) -> dict[str, Any]:
+        """The values of the allowed keys, under the convention's names; those of secrets are not shown."""
+        captured: dict[str, Any] = {}
+        for key in self._keys:
+            values = tuple(str(value) for name, value in metadata if name == key)
+            if values:
+                secret = any(word in key for word in SECRET)
+                captured[f"rpc.request.metadata.{key}"] = (REDACTED,) if secret else values
+        return captured
+
+
+def _name(call: Call, ids: SpanContext) -> None:
+    call.trace_id, call.span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
+    call.sampled = ids.trace_flags.sampled
+
+
+def parent_of(metadata: Metadata) -> otel_context.Context:
+    """The context that the caller sent along.
+
+    A traceparent alone, which is what nearly all calls carry, is read here; all else is the propagator's.
+    """
+    header = None
+    for name, value in metadata:
+        if name == "traceparent" and header is None:
+            header = value
+        elif name in CARRIERS or name == "traceparent":
+            return propagate.extract(metadata, context=otel_context.Context(), getter=METADATA)
+    if isinstance(header, str) and _is_default(propagate.get_global_textmap()):
+        ids = _read(header)
+        if ids is not None:
+            return set_span_in_context(NonRecordingSpan(ids), otel_context.Context())
+    return propagate.extract(metadata, context=otel_context.Context(), getter=METADATA)
+
+
+@lru_cache(maxsize=8)
+def _is_default(propagator: TextMapPropagator) -> bool:
+    return propagator.fields == PLAIN_FIELDS
+
+
+def _read(header: str) -> SpanContext | None:
+    """A traceparent of version 00 (https://www.w3.org/TR/trace-context/); None for what needs more care."""
+    if len(header) != 55 or header[:3] != "00-" or header != header.lower():  # noqa: PLR2004 (the format's length)
+        return None
+    try:
+        trace_id, span_id, flags = int(header[3:35], 16), int(header[36:52], 16), int(header[53:], 16)
+    except ValueError:
+        return None
+    if header[35] != "-" or header[52] != "-" or "_" in header:
+        return None
+    return SpanContext(trace_id, span_id, True, TraceFlags(flags)) if trace_id and span_id else None
+
 
 def is_error(call: Call) -> bool:
     """Whether the side that recorded the call sees an error: a server only in what is its own fault."""
     return call.status in SERVER_FAULTS or (call.method.side == "client" and call.status != "OK")
 
 
-def _end_attributes(call: Call) -> dict[str, str]:
-    attributes = {STATUS_CODE: call.status}
-    if is_error(call):
-        attributes["error.type"] = call.status
-    if call.status != "OK" and (info := error_info(call.trailers)):
-        attributes["error.reason"], attributes["error.domain"] = info
-    return attributes
-
-
+@lru_cache(maxsize=1024)
 def peer_attributes(peer: str) -> dict[str, str | int]:
     """The peer, as gRPC writes it (`ipv4:127.0.0.1:80`, `ipv6:%5B::1%5D:80`, `unix:/path`), as attributes."""
     scheme, _, rest = unquote(peer).partition(":")

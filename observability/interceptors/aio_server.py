@@ -1,153 +1,155 @@
 """The interceptor for grpc.aio.Server: each RPC has a task of its own, and so a context of its own."""
 
 import asyncio
-import contextvars
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 
-from observability.call import Bound, Recorder
+from observability.call import Bound, Call, Recorder
+from observability.contrib import Contrib
 from observability.failures import Failures
-from observability.interceptors.aio_sync import SyncMethod
-from observability.interceptors.handlers import Handlers, WrappedHandler, behavior_of
-from observability.interceptors.outcome import NAMES, deadline_left_s, lost_status, text
+from observability.interceptors.aio_sync import SYNC_RPCS
+from observability.interceptors.handlers import Handlers, attempts, behavior_of, for_kinds, kind_of
+from observability.interceptors.outcome import NAMES, deadline_left_s, lost_status, text, unexpected
 
-_rpc: contextvars.ContextVar["_Rpc"] = contextvars.ContextVar("rpc")
-_metadata: contextvars.ContextVar[Any] = contextvars.ContextVar("metadata")
+TURNS = 4
 
 
 class AioServerInterceptor(grpc.aio.ServerInterceptor):
     """Records each call of an asyncio server. Put it first: the first interceptor is the outermost."""
 
-    def __init__(self, recorder: Recorder, failures: Failures) -> None:
-        self._handlers = Handlers(recorder, lambda handler, bound: _Method(handler, bound).handler)
-        self._failures = failures
+    def __init__(self, recorder: Recorder, failures: Failures, contrib: Contrib) -> None:
+        self._handlers = Handlers(recorder, failures, _rpc_for)
+        self._contrib = contrib
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
         """Give gRPC the recording handler. Runs in the RPC's own task."""
-        handler = await continuation(handler_call_details)
-        try:
-            if handler is None:
-                return self._handlers.unknown(handler_call_details.invocation_metadata)
-            _metadata.set(handler_call_details.invocation_metadata)
-            return self._handlers.wrapped(handler_call_details.method, handler)
-        except Exception:
-            self._failures.count("interceptor")
-            return handler
+        with self._contrib.stands_back():
+            handler = await continuation(handler_call_details)
+        return self._handlers.observed(handler_call_details, handler)
 
 
-class _Method:
-    """A method of the server: its handler, recorded."""
+class AioServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
+    """Stands for the handler in one RPC, in the RPC's own task."""
 
-    def __init__(self, handler: Any, bound: Bound) -> None:
-        self._bound = bound
-        self._behavior = behavior_of(handler)
-        self._deserialize = handler.request_deserializer
-        self._serialize = handler.response_serializer
-        self._request_streaming = handler.request_streaming
-        self._streaming = handler.response_streaming
-        if inspect.isasyncgenfunction(self._behavior):
-            serve: Any = self._serve_generator
-        elif inspect.iscoroutinefunction(self._behavior):
-            serve = self._serve
-        else:
-            serve = SyncMethod(handler, bound).serve
-        self.handler = WrappedHandler(handler, serve, self._parsed, self._serialized)
+    request_streaming: bool
+    response_streaming: bool
 
-    async def _serve(self, request: Any, context: Any) -> Any:
-        rpc = self._begin(context)
+    def __init__(self, handler: Any, behavior: Any, bound: Bound, metadata: Any) -> None:
+        self._handler, self._behavior, self._bound, self._metadata = handler, behavior, bound, metadata
+        self._call: Call | None = None
+        self._context: Any = None
+        self._is_served = False
+
+    async def serve(self, request: Any, context: Any) -> Any:
+        """Serve an RPC by an async function, which returns a response or writes many."""
+        self._begin(context)
         try:
             response = await self._behavior(request, context)
+            await self._look_for_cancellation()
         except BaseException as error:
-            rpc.fail(error)
+            self._fail(error)
             raise
-        rpc.handler_done = True
-        if self._streaming or not rpc.will_answer():
-            rpc.complete()
+        self._is_served = True
+        if self.response_streaming or not self._will_answer():
+            self._complete()
         return response
 
-    async def _serve_generator(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        rpc = self._begin(context)
+    async def serve_generator(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Serve an RPC by an async generator."""
+        self._begin(context)
         try:
             async for response in self._behavior(request, context):
                 yield response
+            await self._look_for_cancellation()
         except GeneratorExit:  # gRPC dropped the stream; its callback ends the record
             raise
         except BaseException as error:
-            rpc.fail(error)
+            self._fail(error)
             raise
-        rpc.complete()
+        self._complete()
 
-    def _begin(self, context: Any) -> "_Rpc":
-        rpc = _Rpc(self._bound, context)
-        rpc.call.received = 0 if self._request_streaming else 1
-        _rpc.set(rpc)
-        return rpc
-
-    def _parsed(self, data: bytes) -> Any:
-        rpc = _rpc.get(None)
+    def request_deserializer(self, data: bytes) -> Any:
+        """Parse a request; of a first one that fails, the handler will not hear."""
+        parse = self._handler.request_deserializer
         try:
-            request = self._deserialize(data) if self._deserialize else data
+            request = parse(data) if parse else data
         except Exception as error:
-            if rpc is None:
-                self._bound.begin(_metadata.get(())).end("UNKNOWN", unexpected(error), error)
+            if self._call is None:
+                self._bound.begin(self._metadata).end("UNKNOWN", unexpected(error), error)
             raise
-        if rpc is not None:
-            rpc.call.received += 1
+        if self._call is not None:
+            self._call.message("received")
         return request
 
-    def _serialized(self, response: Any) -> Any:
-        rpc = _rpc.get(None)
+    def response_serializer(self, response: Any) -> Any:
+        """Serialize a response."""
+        serialize = self._handler.response_serializer
         try:
-            data = self._serialize(response) if self._serialize else response
+            data = serialize(response) if serialize else response
         except Exception as error:
-            if rpc is not None:
-                rpc.fail(error)
+            self._fail(error)
             raise
-        if rpc is not None:
-            rpc.call.sent += 1
-            if rpc.handler_done:
-                rpc.complete()
+        if self._call is not None:
+            self._call.message("sent")
+            if self._is_served:
+                self._complete()
         return data
 
+    def _begin(self, context: Any) -> None:
+        self._context, self._task = context, asyncio.current_task()
+        self._call = self._bound.begin(
+            self._metadata, context.peer(), deadline_left_s(context), None, attempts(self._metadata)
+        )
+        if not self.request_streaming:
+            self._call.message("received")
+        context.add_done_callback(self._closed)
 
-class _Rpc:
-    """One RPC of an asyncio server, from the start of its handler until gRPC is done with it."""
+    async def _look_for_cancellation(self) -> None:
+        """A client that cancels may look, to a handler that reads requests, like one that has sent them all.
 
-    def __init__(self, bound: Bound, context: Any) -> None:
-        self._context = context
-        self.handler_done = False
-        metadata = context.invocation_metadata() or ()
-        self.call = bound.begin(metadata, context.peer(), deadline_left_s(context))
-        context.add_done_callback(lambda _: self._end(lost_status(context)))
+        The cancellation itself is then a few turns of the loop behind.
+        """
+        if self.request_streaming:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
-    def will_answer(self) -> bool:
+    def _will_answer(self) -> bool:
         """Whether gRPC will serialize the response, which may yet fail: it does so for OK alone."""
         return not self._is_late() and self._status("OK") == "OK"
 
     def _is_late(self) -> bool:
         """Whether the deadline passed while the handler ran: nobody waits for its response."""
-        return deadline_left_s(self._context) == 0
+        return self._call is not None and self._call.is_late
 
-    def complete(self) -> None:
+    def _complete(self) -> None:
         """The handler is done and did not raise: the status is what it set, or OK."""
         if self._is_late():
             self._end("DEADLINE_EXCEEDED")
         else:
             self._end(self._status("OK"), text(self._context.details()))
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """The handler raised, was cancelled or aborted, or its response could not be serialized."""
         if isinstance(error, asyncio.CancelledError) or self._is_late():
             self._end(lost_status(self._context))
         elif isinstance(error, grpc.aio.AbortError):
             self._end(self._status("UNKNOWN"), text(self._context.details()))
         else:
-            self._end(self._status("UNKNOWN"), unexpected(error), error)
+            status = self._status("UNKNOWN")
+            self._end("UNKNOWN" if status == "OK" else status, unexpected(error), error)
+
+    def _closed(self, context: Any) -> None:
+        status = self._status("OK")
+        if status == "OK" or (self._task is not None and self._task.cancelling()):
+            self._end(lost_status(context))
+        else:  # it aborted, and did not let that stop it
+            self._end(status, text(context.details()))
+        self._context = None  # it holds this callback: a circle that only the collector would undo
 
     def _status(self, default: str) -> str:
         """What an asyncio server sends for the code that was set: a number goes out as it is."""
@@ -157,9 +159,21 @@ class _Rpc:
         return code.name if isinstance(code, grpc.StatusCode) else NAMES.get(code, "UNKNOWN")
 
     def _end(self, status: str, details: str = "", error: BaseException | None = None) -> None:
-        self.call.end(status, details, error, self._context.trailing_metadata() or ())
+        if self._call is not None:
+            trailers = () if status == "OK" else self._context.trailing_metadata()
+            self._call.end(status, details, error, trailers or ())
 
 
-def unexpected(error: BaseException) -> str:
-    """The details that an asyncio server sends for an exception that nobody caught."""
-    return f"Unexpected {type(error)}: {error}"
+_FUNCTIONS = for_kinds(AioServerRpc, AioServerRpc.serve, AioServerRpc.serve)
+_GENERATORS = for_kinds(AioServerRpc, AioServerRpc.serve, AioServerRpc.serve_generator)
+
+
+def _rpc_for(handler: Any) -> Any:
+    behavior = behavior_of(handler)
+    if inspect.isasyncgenfunction(behavior):
+        rpcs = _GENERATORS
+    elif inspect.iscoroutinefunction(behavior):
+        rpcs = _FUNCTIONS
+    else:
+        rpcs = SYNC_RPCS
+    return rpcs[kind_of(handler)]

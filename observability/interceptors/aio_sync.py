@@ -1,15 +1,14 @@
 """Plain functions as handlers on an asyncio server, which runs them on threads with a smaller context."""
 
-import threading
-from collections.abc import Iterator
+import asyncio
 from typing import Any
 
 import grpc
 
 from observability.call import Bound
-from observability.interceptors.handlers import behavior_of
-from observability.interceptors.outcome import NAMES
-from observability.interceptors.server import Responses, Rpc
+from observability.interceptors.handlers import for_kinds
+from observability.interceptors.outcome import NAMES, unexpected
+from observability.interceptors.server import ServerRpc
 
 
 class SyncContext:
@@ -17,6 +16,7 @@ class SyncContext:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self.gone = False
         self._code: Any = None
         self._details: str | None = None
         self._trailers: Any = ()
@@ -58,30 +58,63 @@ class SyncContext:
 
     def is_active(self) -> bool:
         """Whether somebody still waits for the response."""
-        return bool(self._context.time_remaining() != 0)
+        return not self.gone and bool(self._context.time_remaining() != 0)
 
 
-class SyncMethod:
-    """A method whose handler is a plain function or generator."""
+class SyncRpc(ServerRpc):
+    """An RPC of an asyncio server that a plain function or generator serves."""
 
-    def __init__(self, handler: Any, bound: Bound) -> None:
-        self._behavior, self._bound = behavior_of(handler), bound
-        self._request_streaming = handler.request_streaming
-        self.serve = self._serve_stream if handler.response_streaming else self._serve_unary
+    def __init__(self, handler: Any, behavior: Any, bound: Bound, metadata: Any) -> None:
+        super().__init__(handler, behavior, bound, metadata)
+        task: Any = asyncio.current_task()
+        self._task = task
+        task.add_done_callback(self._over)  # gRPC tells a plain function's context of no cancellation
 
-    def _serve_unary(self, request: Any, context: Any) -> Any:
-        rpc, seen = self._begin(context)
-        response = rpc.run(self._behavior, request, seen)
-        rpc.call.sent = 1
-        rpc.complete()
+    def serve_unary(self, request: Any, context: Any) -> Any:
+        """Serve an RPC of one response, which gRPC serializes when the status is OK, and only then."""
+        response = super().serve_unary(request, context)
+        if self.status("OK") != "OK":
+            self.complete()
         return response
 
-    def _serve_stream(self, request: Any, context: Any) -> Iterator[Any]:
-        rpc, seen = self._begin(context)
-        return Responses(rpc, rpc.run(self._behavior, request, seen), threading.local())
+    def seen(self, context: Any) -> Any:
+        """The context that the handler sees."""
+        return SyncContext(context)
 
-    def _begin(self, context: Any) -> tuple[Rpc, Any]:
-        seen = SyncContext(context)
-        rpc = Rpc(self._bound, seen)
-        rpc.call.received = 0 if self._request_streaming else 1
-        return rpc, seen
+    def watch(self) -> None:
+        """The task is watched already."""
+
+    def status(self, default: str) -> str:
+        """What an asyncio server sends: an exception is never OK."""
+        status = super().status(default)
+        return default if status == "OK" else status
+
+    def is_cancelled(self) -> bool:
+        """Whether the client cancelled."""
+        return bool(self._task.cancelled())
+
+    def _over(self, _: Any) -> None:
+        if self._context is not None:
+            self._context.gone = self.is_cancelled()
+            if not self._context.gone and self.status("OK") != "OK":
+                self.complete()  # it aborted, and did not let that stop it
+            self.closed()
+
+    def queued_s(self) -> float | None:
+        """The threads are asyncio's, not a pool of the server's."""
+        return None
+
+    def unparsable(self, error: Exception) -> tuple[str, str]:
+        """Status and details when a request cannot be parsed."""
+        return "UNKNOWN", unexpected(error)
+
+    def unserializable(self, error: Exception) -> tuple[str, str]:
+        """Status and details when a response cannot be serialized."""
+        return self.status("UNKNOWN"), unexpected(error)
+
+    def stream(self, request: Any) -> Any:
+        """The handler's responses; an asyncio server takes anything that can be iterated."""
+        return iter(super().stream(request))
+
+
+SYNC_RPCS = for_kinds(SyncRpc, SyncRpc.serve_unary, SyncRpc.serve_stream)

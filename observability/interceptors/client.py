@@ -1,13 +1,20 @@
 """The interceptor for grpc.Channel: the call objects of gRPC go to the caller as they are."""
 
 import contextvars
-from collections.abc import Callable
+import functools
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import grpc
 
 from observability.call import Call, Recorder
+from observability.contrib import Contrib
+from observability.failures import Failures
 from observability.interceptors.outcome import text
+
+REQUEST_STREAMS = frozenset({"client_stream", "bidi_stream"})
+DROPPED = "Cancelled upon garbage collection!"
 
 
 class CallDetails(NamedTuple):
@@ -29,8 +36,8 @@ class ClientInterceptor(
 ):
     """Records each call of a channel. Put it first: the first interceptor is the outermost."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: Recorder, failures: Failures, contrib: Contrib) -> None:
+        self._recorder, self._failures, self._contrib = recorder, failures, contrib
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Record a unary call."""
@@ -54,15 +61,99 @@ class ClientInterceptor(
 
     def _record(self, kind: str, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
         scope = contextvars.copy_context()  # the span is current in the call, never in the caller's code
-        bound = self._recorder.bind(details.method, kind)
-        call = scope.run(bound.begin, (), "", details.timeout)
+        call = scope.run(self._begin, kind, details)
+        if call is None:
+            return continuation(details, request)
+        request = _Requests(call, request) if kind in REQUEST_STREAMS else request
         try:
-            outcome = scope.run(continuation, with_headers(details, call), request)
+            outcome = scope.run(self._go_on, continuation, with_headers(details, call), request)
+        except grpc.RpcError as error:
+            _end(call, error)
+            raise
         except BaseException as error:
             call.end("UNKNOWN", str(error), error)
             raise
-        outcome.add_done_callback(lambda ended: _end(call, ended))
+        try:
+            _follow(call, outcome)
+        except Exception:
+            self._failures.count("interceptor")
         return outcome
+
+    def _begin(self, kind: str, details: Any) -> Call | None:
+        try:
+            bound = self._recorder.bind(path_of(details.method), kind)
+            call = bound.begin(details.metadata or (), "", details.timeout)
+        except Exception:
+            self._failures.count("interceptor")
+            return None
+        if kind not in REQUEST_STREAMS:
+            call.message("sent")
+        return call
+
+    def _go_on(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
+        with self._contrib.stands_back():
+            return continuation(details, request)
+
+
+def path_of(method: Any) -> str:
+    """A method's path as text."""
+    return method.decode(errors="replace") if isinstance(method, bytes) else str(method)
+
+
+class _Requests(Iterator[Any]):
+    """The caller's requests, counted as gRPC takes them."""
+
+    def __init__(self, call: Call, requests: Any) -> None:
+        self._call, self._requests = call, requests
+
+    def __next__(self) -> Any:
+        request = next(self._requests)
+        self._call.message("sent")
+        return request
+
+
+@functools.cache
+def _followed(kind: Any) -> type:
+    """The class of a call object that tells the record of its messages and of its being dropped.
+
+    The object stays gRPC's own, to callers and to gRPC, and its life is as long as without the record.
+    """
+
+    def __next__(self: Any) -> Any:  # noqa: N807
+        response = kind.__next__(self)
+        self.observed.message("received")
+        return response
+
+    def __del__(self: Any) -> None:  # noqa: N807
+        if self.done():
+            _end(self.observed, self)
+        else:
+            self.observed.end("CANCELLED", DROPPED)
+        kind.__del__(self)
+
+    more = {"__next__": __next__, "next": __next__, "__del__": __del__}
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__slots__": (), **more})
+
+
+def _follow(call: Call, outcome: Any) -> None:
+    """End the record when the call ends: read to the end, left, dropped or never looked at."""
+    if hasattr(type(outcome), "__del__") and not outcome.done():
+        outcome.observed = call
+        outcome.__class__ = _followed(type(outcome))  # type: ignore[arg-type]
+        alive = weakref.ref(outcome)
+        if outcome.add_callback(lambda: _end_alive(call, alive)):
+            return
+    if outcome.done():
+        _end(call, outcome)
+    else:
+        outcome.add_done_callback(lambda ended: _end(call, ended))
+
+
+def _end_alive(call: Call, alive: Callable[[], Any]) -> None:
+    """End the record of a call object that still is there; one that was dropped has ended it."""
+    outcome = alive()
+    if outcome is not None:
+        _end(call, outcome)
 
 
 def with_headers(details: Any, call: Call) -> CallDetails:
@@ -86,6 +177,6 @@ def merged(metadata: Any, call: Call) -> list[tuple[str, str | bytes]]:
 def _end(call: Call, ended: Any) -> None:
     code = ended.code()
     status = code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
-    if call.method.kind == "unary":
-        call.sent, call.received = 1, int(status == "OK")
+    if status == "OK" and not call.method.streams_responses:
+        call.message("received")
     call.end(status, text(ended.details()), trailers=ended.trailing_metadata() or ())

@@ -8,7 +8,7 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from observability.interceptors.handlers import WrappedHandler, behavior_of
+from observability.interceptors.handlers import PerMethod, WrappedHandler, behavior_of
 
 ToStatus = Callable[[Exception], status_pb2.Status | None]
 
@@ -22,14 +22,16 @@ class ErrorInterceptor(grpc.ServerInterceptor):
 
     def __init__(self, to_status: ToStatus) -> None:
         self._to_status = to_status
+        self._wrapped = PerMethod(self._wrap)
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Wrap the handler."""
         handler = continuation(handler_call_details)
-        if handler is None:
-            return None
+        return None if handler is None else self._wrapped.of(handler_call_details.method, handler)
+
+    def _wrap(self, _: str, handler: Any) -> WrappedHandler:
         serve = self._stream if handler.response_streaming else self._unary
-        return _rewrapped(handler, serve(behavior_of(handler)))
+        return WrappedHandler(handler, serve(behavior_of(handler)))
 
     def _unary(self, behavior: Any) -> Any:
         def serve(request: Any, context: Any) -> Any:
@@ -61,17 +63,21 @@ class AioErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, to_status: ToStatus) -> None:
         self._to_status = to_status
+        self._wrapped = PerMethod(self._wrap)
 
     async def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Wrap the handler."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+        return None if handler is None else self._wrapped.of(handler_call_details.method, handler)
+
+    def _wrap(self, _: str, handler: Any) -> Any:
         behavior = behavior_of(handler)
         if inspect.isasyncgenfunction(behavior):
-            return _rewrapped(handler, self._stream(behavior))
+            return WrappedHandler(handler, self._stream(behavior))
         return (
-            _rewrapped(handler, self._unary(behavior)) if inspect.iscoroutinefunction(behavior) else handler
+            WrappedHandler(handler, self._unary(behavior))
+            if inspect.iscoroutinefunction(behavior)
+            else handler
         )
 
     def _unary(self, behavior: Any) -> Any:
@@ -98,7 +104,3 @@ class AioErrorInterceptor(grpc.aio.ServerInterceptor):
     async def _abort(self, error: Exception, context: Any) -> None:
         if status := self._to_status(error):
             await context.abort_with_status(rpc_status.to_status(status))
-
-
-def _rewrapped(handler: Any, behavior: Any) -> WrappedHandler:
-    return WrappedHandler(handler, behavior, handler.request_deserializer, handler.response_serializer)

@@ -1,110 +1,106 @@
 """The interceptor for grpc.Server: its handlers run on threads, and a callback tells that an RPC is over."""
 
 import contextvars
-import threading
+import functools
+import time
 from collections.abc import Callable, Iterator
+from types import GeneratorType
 from typing import Any
 
 import grpc
 
-from observability.call import Bound, Recorder
+from observability.call import Bound, Call, Recorder
+from observability.contrib import Contrib
 from observability.failures import Failures
-from observability.interceptors.handlers import Handlers, Unparsable, WrappedHandler, behavior_of
-from observability.interceptors.outcome import deadline_left_s, lost_status, text
+from observability.interceptors.handlers import (
+    Handlers,
+    WrappedHandler,
+    attempts,
+    behavior_of,
+    for_kinds,
+    kind_of,
+)
+from observability.interceptors.outcome import deadline_left_s, is_abort, lost_status, note_cancel, text
 
 UNPARSABLE = "Exception deserializing request!"
 UNSERIALIZABLE = "Failed to serialize response!"
+THREAD_POOL = "experimental_thread_pool"
 _END = object()
 
 
 class ServerInterceptor(grpc.ServerInterceptor):
     """Records each call of a server. Put it first: the first interceptor is the outermost."""
 
-    def __init__(self, recorder: Recorder, failures: Failures) -> None:
-        self._handlers = Handlers(recorder, lambda handler, bound: _Method(handler, bound).handler)
-        self._failures = failures
+    def __init__(self, recorder: Recorder, failures: Failures, contrib: Contrib) -> None:
+        self._handlers = Handlers(recorder, failures, _rpc_for)
+        self._contrib = contrib
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Give gRPC the recording handler. Runs on the server's one polling thread: no slow work here."""
-        handler = continuation(handler_call_details)
-        try:
-            if handler is None:
-                unknown = self._handlers.unknown
-                return contextvars.copy_context().run(unknown, handler_call_details.invocation_metadata)
-            return self._handlers.wrapped(handler_call_details.method, handler)
-        except Exception:
-            self._failures.count("interceptor")
-            return handler
+        with self._contrib.stands_back():
+            handler = continuation(handler_call_details)
+        scope = contextvars.copy_context()
+        return scope.run(self._handlers.observed, handler_call_details, handler)
 
 
-class _Method:
-    """A method of the server: its handler, recorded."""
+class ServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
+    """Stands for the handler in one RPC, from its arrival until gRPC is done with it."""
 
-    def __init__(self, handler: Any, bound: Bound) -> None:
-        self._bound = bound
-        self._behavior = behavior_of(handler)
-        self._deserialize = handler.request_deserializer
-        self._serialize = handler.response_serializer
-        self._streaming = handler.response_streaming
-        self._thread = threading.local()  # gRPC serializes on the thread that just ran the handler
-        deserializer = handler.request_deserializer if handler.request_streaming else self._parsed
-        serve = self._serve_stream if handler.response_streaming else self._serve_unary
-        wrapped = WrappedHandler(handler, serve, deserializer, self._serialized)
-        passed_by = getattr(self._behavior, "experimental_non_blocking", False)
-        self.handler = handler if passed_by else wrapped
+    request_streaming: bool
+    response_streaming: bool
 
-    def _serve_unary(self, request: Any, context: Any) -> Any:
-        rpc, request = self._begin(request, context)
-        response = rpc.run(self._behavior, request, context)
-        self._thread.rpc = rpc
-        return response
-
-    def _serve_stream(self, request: Any, context: Any) -> Iterator[Any]:
-        rpc, request = self._begin(request, context)
-        responses = rpc.run(self._behavior, request, context)
-        return Responses(rpc, responses, self._thread)
-
-    def _begin(self, request: Any, context: Any) -> tuple["Rpc", Any]:
-        rpc = Rpc(self._bound, context)
-        if isinstance(request, Unparsable):
-            rpc.end("INTERNAL", UNPARSABLE, request.error)
-            context.abort(grpc.StatusCode.INTERNAL, UNPARSABLE)
-        if isinstance(request, Iterator):
-            return rpc, _Requests(rpc, request)
-        rpc.call.received = 1
-        return rpc, request
-
-    def _parsed(self, data: bytes) -> Any:
-        try:
-            return self._deserialize(data) if self._deserialize else data
-        except Exception as error:
-            return Unparsable(error)
-
-    def _serialized(self, response: Any) -> Any:
-        rpc: Rpc | None = self._thread.__dict__.pop("rpc", None)
-        try:
-            data = self._serialize(response) if self._serialize else response
-        except Exception as error:
-            if rpc:
-                rpc.end("INTERNAL", UNSERIALIZABLE, error)
-            raise
-        if rpc:
-            rpc.call.sent += 1
-            if not self._streaming:
-                rpc.complete()
-        return data
-
-
-class Rpc:
-    """One RPC of a threaded server, from the start of its handler until gRPC is done with it."""
-
-    def __init__(self, bound: Bound, context: Any) -> None:
-        self._context = context
-        self._scope = contextvars.copy_context()
-        metadata = context.invocation_metadata() or ()
-        self.call = self._scope.run(bound.begin, metadata, context.peer(), deadline_left_s(context))
+    def __init__(self, handler: Any, behavior: Any, bound: Bound, metadata: Any) -> None:
+        self._arrived_ns = time.perf_counter_ns()
+        self._handler, self._behavior, self._bound, self._metadata = handler, behavior, bound, metadata
+        self._requests: Iterator[Any] | None = None
+        self._unparsed: Exception | None = None
+        self._said: tuple[str, str] | None = None
         self._in_handler = False
-        context.add_callback(self._closed)
+        self._call: Call | None = None
+        self._context: Any = None
+
+    def serve_unary(self, request: Any, context: Any) -> Any:
+        """Serve an RPC of one response."""
+        self._begin(request, context)
+        return self.run(self._behavior, request, self._context)
+
+    def serve_stream(self, request: Any, context: Any) -> Iterator[Any]:
+        """Serve an RPC of many responses."""
+        self._begin(request, context)
+        return _Responses(self, self.run(self.stream, request))
+
+    def stream(self, request: Any) -> Any:
+        """The handler's responses, an iterator."""
+        return self._behavior(request, self._context)
+
+    def request_deserializer(self, data: bytes) -> Any:
+        """Parse a request, on a thread of gRPC's; of one that fails, gRPC itself tells the client."""
+        parse = self._handler.request_deserializer
+        try:
+            request = parse(data) if parse else data
+        except Exception as error:
+            self._unparsed = error
+            if not self.request_streaming:  # the handler will not be called
+                self._call = contextvars.copy_context().run(self._bound.begin, self._metadata)
+                self.end(*self.unparsable(error), error)
+            raise
+        if self.request_streaming and self._call is not None:
+            self._call.message("received")
+        return request
+
+    def response_serializer(self, response: Any) -> Any:
+        """Serialize a response, on the thread that just ran the handler."""
+        serialize = self._handler.response_serializer
+        try:
+            data = serialize(response) if serialize else response
+        except Exception as error:
+            self.end(*self.unserializable(error), error)
+            raise
+        if self._call is not None:
+            self._call.message("sent")
+        if not self.response_streaming:
+            self.complete()
+        return data
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a piece of the handler with the call's span as the current one."""
@@ -120,68 +116,135 @@ class Rpc:
                 self.end(lost_status(self._context))
 
     def complete(self) -> None:
-        """The handler is done and did not raise: the status is what it set, or OK."""
-        self.end(_status(self._context, "OK"), text(self._context.details()))
+        """The handler is done and did not raise: the status is what it set, or OK.
+
+        To a handler that reads requests, a client that cancels may look like one that has sent them all: what
+        it was is known when gRPC is done with the RPC.
+        """
+        said = self.status("OK"), text(self._context.details())
+        if self._requests is None:
+            self.end(*said)
+        else:
+            self._said = said
+
+    def unparsable(self, error: Exception) -> tuple[str, str]:  # noqa: ARG002 (gRPC's words say nothing of it)
+        """Status and details when a request cannot be parsed."""
+        return "INTERNAL", UNPARSABLE
+
+    def unserializable(self, error: Exception) -> tuple[str, str]:  # noqa: ARG002
+        """Status and details when a response cannot be serialized."""
+        return self.status("INTERNAL"), UNSERIALIZABLE
+
+    def status(self, default: str) -> str:
+        """What a threaded server sends for the code that was set: UNKNOWN for anything but a StatusCode."""
+        code = self._context.code()
+        if code is None:
+            return default
+        return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
 
     def end(self, status: str, details: str = "", error: BaseException | None = None) -> None:
-        """End the call's record."""
-        self.call.end(status, details, error, self._context.trailing_metadata() or ())
+        """End the record."""
+        if self._unparsed is not None and self.request_streaming:
+            status, details = self.unparsable(self._unparsed)
+            error = self._unparsed
+        if getattr(self._context, "was_cancelled", False):
+            status, details, error = "CANCELLED", "", None
+        if self._call is not None:
+            trailers = () if self._context is None or status == "OK" else self._context.trailing_metadata()
+            self._call.end(status, details, error, trailers or ())
+
+    def _begin(self, request: Any, context: Any) -> None:
+        self._context = self.seen(context)
+        self._scope = contextvars.copy_context()
+        self._call = self._scope.run(
+            self._bound.begin,
+            self._metadata,
+            context.peer(),
+            deadline_left_s(context),
+            self.queued_s(),
+            attempts(self._metadata),
+        )
+        if self.request_streaming:
+            self._requests = request
+        else:
+            self._call.message("received")
+        self.watch()
+
+    def in_scope(self, function: Callable[..., Any]) -> Any:
+        """Call with the call's span as the current one."""
+        return self._scope.run(function)
+
+    def seen(self, context: Any) -> Any:
+        """The context that the handler sees."""
+        note_cancel(context)
+        return context
+
+    def queued_s(self) -> float | None:
+        """How long the RPC waited for a thread."""
+        return (time.perf_counter_ns() - self._arrived_ns) / 1e9
 
     def _fail(self, error: Exception) -> None:
         if not self._context.is_active():
-            return self.end(lost_status(self._context), error=error)
+            return self.end(lost_status(self._context))
         said = self._context.details()
         details = f"Exception calling application: {error}" if said is None else text(said)
-        return self.end(_status(self._context, "UNKNOWN"), details, None if _is_abort(error) else error)
+        return self.end(self.status("UNKNOWN"), details, None if is_abort(error) else error)
 
-    def _closed(self) -> None:
-        if not self._in_handler:
+    def watch(self) -> None:
+        """Hear of the end of the RPC."""
+        self._context.add_callback(self.closed)
+
+    def closed(self) -> None:
+        """GRPC is done with the RPC."""
+        if self._in_handler:
+            return
+        if self._said is None or self.is_cancelled():
             self.end(lost_status(self._context))
+        else:
+            self.end(*self._said)
+
+    def is_cancelled(self) -> bool:
+        """Whether the client cancelled; the requests of an RPC that is over tell, by how they end."""
+        try:
+            next(self._requests or iter(()), None)
+        except grpc.RpcError:
+            return True
+        return False
 
 
-class _Requests(Iterator[Any]):
-    """The handler's requests, counted."""
-
-    def __init__(self, rpc: Rpc, requests: Iterator[Any]) -> None:
-        self._rpc, self._requests = rpc, requests
-
-    def __next__(self) -> Any:
-        request = next(self._requests)
-        self._rpc.call.received += 1
-        return request
-
-
-class Responses(Iterator[Any]):
+class _Responses(Iterator[Any]):
     """The handler's responses, each made with the call's span as the current one."""
 
-    def __init__(self, rpc: Rpc, responses: Any, thread: threading.local) -> None:
-        self._rpc, self._responses, self._thread = rpc, responses, thread
+    def __init__(self, rpc: ServerRpc, responses: Any) -> None:
+        self._rpc, self._responses = rpc, responses
 
     def __next__(self) -> Any:
         response = self._rpc.run(next, self._responses, _END)
         if response is _END or response is None:  # gRPC takes None for the end, too
             self._rpc.complete()
             raise StopIteration
-        self._thread.rpc = self._rpc
         return response
 
-
-def _status(context: Any, default: str) -> str:
-    """What a threaded server sends for the code that was set: anything but a StatusCode becomes UNKNOWN."""
-    code = context.code()
-    if code is None:
-        return default
-    return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
+    def __del__(self) -> None:
+        if isinstance(self._responses, GeneratorType):  # what it does at its close is part of the call
+            self._rpc.in_scope(self._responses.close)
 
 
-def _is_abort(error: Exception) -> bool:
-    """Whether context.abort raised it: a bare Exception, told only by where it comes from."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return isinstance(error, grpc.aio.AbortError) or (
-        type(error) is Exception
-        and trace is not None
-        and trace.tb_frame.f_code.co_name == "abort"
-        and trace.tb_frame.f_globals.get("__name__") == "grpc._server"
-    )
+_RPCS = for_kinds(ServerRpc, ServerRpc.serve_unary, ServerRpc.serve_stream)
+
+
+def _rpc_for(handler: Any) -> Any:
+    behavior = behavior_of(handler)
+    if getattr(behavior, "experimental_non_blocking", False):
+        return None
+    rpc = _RPCS[kind_of(handler)]
+    pool = getattr(behavior, THREAD_POOL, None)
+    return rpc if pool is None else functools.partial(_on_pool, rpc, pool)
+
+
+def _on_pool(rpc: Any, pool: Any, handler: Any, behavior: Any, bound: Bound, metadata: Any) -> Any:
+    """gRPC looks for a handler's own thread pool on its behavior."""
+    made = rpc(handler, behavior, bound, metadata)
+    serve = functools.partial(behavior_of(made))
+    setattr(serve, THREAD_POOL, pool)
+    return WrappedHandler(made, serve)

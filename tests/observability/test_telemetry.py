@@ -124,6 +124,7 @@ class Broken:
 
         def start(call: Call) -> Any:
             self._fail("start")
+            call.listen(self.name, lambda call, direction: self._fail("message"))
             return lambda call: self._fail("end")
 
         return start
@@ -133,7 +134,7 @@ class Broken:
             raise RuntimeError(at)
 
 
-@pytest.mark.parametrize("at", ["bind", "start", "end"])
+@pytest.mark.parametrize("at", ["bind", "start", "message", "end"])
 def test_a_signal_that_fails_changes_nothing(at: str, caplog: pytest.LogCaptureFixture) -> None:
     """Wherever a signal fails, the call goes on, the others tell of it, and the failure is counted and told once."""
     telemetry = MemoryTelemetry()
@@ -141,7 +142,9 @@ def test_a_signal_that_fails_changes_nothing(at: str, caplog: pytest.LogCaptureF
     recorder = Recorder("server", signals, telemetry.failures, lambda _: False)
     for _ in range(3):
         begin = recorder.bind("/test.Service/returns", "unary").begin
-        contextvars.copy_context().run(begin).end("OK")
+        call = contextvars.copy_context().run(begin)
+        call.message("received")
+        call.end("OK")
     assert len(telemetry.spans()) == len(telemetry.lines()) == 3
     assert telemetry.value("telemetry_signal_failures_total", signal="broken") == (1 if at == "bind" else 3)
     assert sum("signal broken failed" in record.message for record in caplog.records) == 1

@@ -1,0 +1,1 @@
+"""What a call costs the server, in CPU time: observed by us, by the peers, and not at all."""

@@ -1,0 +1,224 @@
+"""Every form of handler that grpcio takes, around the same body."""
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from tests.conformance.cases import Seen
+from tests.conformance.endings import Ending
+
+# An asyncio server sends a plain handler's response while the handler goes on; a status meanwhile gets lost.
+SETTLED_S = 0.03
+Body = Callable[[Any, Any], Any]
+
+
+def sync_body(kind: str, seen: Seen, ending: Ending) -> Body:
+    """The body of a plain handler: takes all requests, gives two responses if it streams, and ends."""
+    take = _take_stream if kind.startswith("stream") else _take_one
+
+    def unary(request: Any, context: Any) -> Any:
+        with seen.handling(context):
+            take(seen, request)
+            return ending.act(context, seen)
+
+    def stream(request: Any, context: Any) -> Any:
+        with seen.handling(context):
+            take(seen, request)
+            for response in (b"1", b"2"):
+                yield response
+                seen.sent += 1
+                seen.note_span()
+            if seen.flavour == "plain":
+                time.sleep(SETTLED_S)
+            last = ending.act(context, seen)
+            if last is not None:
+                yield last
+                seen.sent += 1
+
+    return stream if kind.endswith("stream") else unary
+
+
+def _take_one(seen: Seen, request: Any) -> None:
+    seen.take(request)
+
+
+def _take_stream(seen: Seen, requests: Any) -> None:
+    for request in requests:
+        seen.take(request)
+
+
+def aio_body(kind: str, seen: Seen, ending: Ending, by_read: bool = False) -> Body:
+    """The same for an asyncio server; by_read reads and writes through the context."""
+    take = (_read_stream if by_read else _take_async_stream) if kind.startswith("stream") else _take_alone
+
+    async def unary(request: Any, context: Any) -> Any:
+        with seen.handling(context):
+            await take(seen, request, context)
+            return await _end(ending, context, seen)
+
+    async def stream(request: Any, context: Any) -> Any:
+        with seen.handling(context):
+            await take(seen, request, context)
+            for response in (b"1", b"2"):
+                yield response
+                seen.sent += 1
+                seen.note_span()
+            last = await _end(ending, context, seen)
+            if last is not None:
+                yield last
+                seen.sent += 1
+
+    async def write(request: Any, context: Any) -> None:
+        with seen.handling(context):
+            await take(seen, request, context)
+            for response in (b"1", b"2"):
+                await context.write(response)
+                seen.sent += 1
+                seen.note_span()
+            last = await _end(ending, context, seen)
+            if last is not None:
+                await context.write(last)
+                seen.sent += 1
+
+    return unary if not kind.endswith("stream") else write if by_read else stream
+
+
+async def _take_alone(seen: Seen, request: Any, _: Any) -> None:
+    seen.take(request)
+
+
+async def _take_async_stream(seen: Seen, requests: Any, _: Any) -> None:
+    async for request in requests:
+        seen.take(request)
+
+
+async def _read_stream(seen: Seen, _: Any, context: Any) -> None:
+    while (request := await context.read()) is not grpc.aio.EOF:
+        seen.take(request)
+
+
+async def _end(ending: Ending, context: Any, seen: Seen) -> Any:
+    last = ending.act(context, seen)
+    return await last if inspect.isawaitable(last) else last
+
+
+class CallableObject:
+    """An object that is called like a function."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def __call__(self, request: Any, context: Any) -> Any:
+        return self._body(request, context)
+
+
+class AsyncCallableObject(CallableObject):
+    """The same, as a coroutine function."""
+
+    async def __call__(self, request: Any, context: Any) -> Any:
+        return await self._body(request, context)
+
+
+class Servicer(CallableObject):
+    """An object with a method, as servicers are."""
+
+    def serve(self, request: Any, context: Any) -> Any:
+        return self._body(request, context)
+
+
+class Steps:
+    """An iterator that is no generator, and has nothing but what an iterator must have."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __iter__(self) -> "Steps":
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._inner)
+
+
+class NextOnly:
+    """Has __next__ alone, which is all that grpcio asks for."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __next__(self) -> Any:
+        return next(self._inner)
+
+
+def partial(body: Body) -> Body:
+    return functools.partial(lambda extra, request, context: body(request, context), "extra")
+
+
+def wrapped(body: Body) -> Body:
+    @functools.wraps(body)
+    def outer(*arguments: Any, **named: Any) -> Any:
+        return body(*arguments, **named)
+
+    return outer
+
+
+UNARY: dict[str, Callable[[Body], Any]] = {
+    "function": lambda body: body,
+    "method": lambda body: Servicer(body).serve,
+    "callable object": CallableObject,
+    "partial": partial,
+    "decorated": wrapped,
+}
+STREAM: dict[str, Callable[[Body], Any]] = {
+    "generator": lambda body: body,
+    "callable object": CallableObject,
+    "partial": partial,
+    "decorated": wrapped,
+    "iterator": lambda body: lambda request, context: Steps(body(request, context)),
+    "next only": lambda body: lambda request, context: NextOnly(body(request, context)),
+    "list iterator": lambda body: lambda request, context: iter(list(body(request, context))),
+    "list": lambda body: lambda request, context: list(body(request, context)),
+    "map": lambda body: lambda request, context: map(bytes, body(request, context)),
+}
+
+
+def async_partial(body: Body) -> Body:
+    async def each(extra: str, request: Any, context: Any) -> Any:
+        async for response in body(request, context):
+            yield response
+
+    async def one(extra: str, request: Any, context: Any) -> Any:
+        return await body(request, context)
+
+    return functools.partial(each if inspect.isasyncgenfunction(body) else one, "extra")
+
+
+class AsyncServicer:
+    """A servicer with async methods, one for each sort of body."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    async def one(self, request: Any, context: Any) -> Any:
+        return await self._body(request, context)
+
+    async def each(self, request: Any, context: Any) -> Any:
+        async for response in self._body(request, context):
+            yield response
+
+
+def async_method(body: Body) -> Body:
+    servicer = AsyncServicer(body)
+    return servicer.each if inspect.isasyncgenfunction(body) else servicer.one
+
+
+AIO: dict[str, Callable[[Body], Any]] = {
+    "function": lambda body: body,
+    "partial": async_partial,
+    "method": async_method,
+    "callable object": AsyncCallableObject,
+    "returns a coroutine": lambda body: CallableObject(body).__call__,
+}

@@ -1,0 +1,76 @@
+"""Runs all cases on one stack, in a process of its own, and writes down what was seen and what was kept."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.all_cases import CASES
+from tests.conformance.cases import NO_CODE, blind
+from tests.conformance.judging import outcomes
+from tests.conformance.peers import Peers
+from tests.conformance.promises import ask
+from tests.conformance.run import Run
+from tests.conformance.stacks import Bare, Idle, Ours
+
+STACKS: dict[str, Any] = {
+    "bare": Bare,
+    "idle": Idle,
+    "ours": Ours,
+    "contrib": lambda: Peers("contrib"),
+    "py-grpc-prometheus": lambda: Peers("py-grpc-prometheus"),
+    "both peers": lambda: Peers("both peers"),
+}
+
+
+class ContextLines(logging.Handler):
+    """Counts what OpenTelemetry's context complains of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+
+
+def record(name: str) -> dict[str, Any]:
+    """The observation of each case as text, and the answers to the promises."""
+    lines = ContextLines()
+    logging.getLogger("opentelemetry.context").addHandler(lines)
+    logging.getLogger().addHandler(logging.NullHandler())
+    stack = STACKS[name]()
+    run = Run(stack, CASES)
+    run.wait()
+    told = outcomes(run, stack) if hasattr(stack, "told") else {}
+    return {
+        "seen": {case.name: _seen(run.observation(case)) for case in CASES},
+        "kept": {case: ask(outcome) for case, outcome in told.items()},
+        "lines": lines.count,
+        "labels": sum("Unknown" in method for method in _labels(stack)),
+    }
+
+
+def _seen(observation: dict[str, Any]) -> dict[str, str]:
+    """What was seen, as text to compare; "blind" leaves out what only a whole call object shows."""
+    client, handler = observation["client"], observation["handler"]
+    whole = repr((client, handler))
+    return {
+        "whole": whole,
+        "blind": repr((blind(client), handler)),
+        "no code": NO_CODE if NO_CODE in whole else "",
+    }
+
+
+def _labels(stack: Any) -> list[str]:
+    """The methods that the server's metrics have labels for."""
+    told = stack.told("server") if hasattr(stack, "told") else {}
+    return [method for method, facts in told.items() if facts.started]
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(json.dumps(record(sys.argv[1])))
+    sys.stdout.flush()
+    os._exit(0)  # a peer may have left threads that never end

@@ -1,0 +1,67 @@
+"""Runs cases on a stack, several at once, and gives what was seen in each."""
+
+import gc
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from tests.conformance.cases import Case
+from tests.conformance.drivers import Client
+from tests.conformance.world import Methods, Stack, World
+
+AT_ONCE = 32
+PATIENCE_S = 30.0
+AT_ITS_CLOSE = ("closed", ("ended", True), ("ended", False))
+
+
+class Run:
+    """Cases on one stack: `observation(case)` waits for it."""
+
+    def __init__(self, stack: Stack, cases: Sequence[Case]) -> None:
+        self.stack, self.cases = stack, cases
+        gc.collect()
+        gc.freeze()  # some cases collect garbage: let them find little
+        self.methods = Methods(cases)
+        self._world = World(stack, self.methods)
+        self.client_spans: dict[str, list[bool]] = {}
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._futures: dict[str, Future[Any]] = {
+            case.name: self._pool.submit(self._observe, case) for case in cases
+        }
+
+    def observation(self, case: Case) -> dict[str, Any]:
+        """What client and handler saw, as plain data; "hangs" where the client does not end."""
+        try:
+            observed: dict[str, Any] = self._futures[case.name].result(PATIENCE_S)
+            return observed
+        except TimeoutError:
+            return {"client": "hangs", "handler": []}
+
+    def _observe(self, case: Case) -> dict[str, Any]:
+        seen = self.methods.seen[case.name]
+        server = "sync" if case.flavour == "sync" else "aio"
+        client = Client(self._world.channel(case.client, server, case.transport), case, seen, self._world)
+        self.client_spans[case.name] = client.spans
+        try:
+            saw = case.drive(client) if case.client == "sync" else self._world.loop.run(case.drive(client))
+        except Exception as error:
+            saw = {"driver": f"{type(error).__name__}: {error}"}
+        try:
+            handler = seen.saw(case.entered)
+            events = [event for event in handler if case.closes or event not in AT_ITS_CLOSE]
+            return {"client": saw, "handler": "racy" if case.racy else events}
+        finally:
+            seen.released.set()
+
+    def wait(self) -> None:
+        """Until all cases have been run."""
+        for case in self.cases:
+            self.observation(case)
+
+    def close(self) -> None:
+        """Stop the servers."""
+        self.wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._world.close()
+        gc.unfreeze()
+        gc.collect()

@@ -1,0 +1,215 @@
+"""Servers of both flavours on every transport, channels to them, and a loop for asyncio, for one stack."""
+
+import asyncio
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+
+from tests.conformance.cases import Case, Seen, deserialize, serialize
+
+MIGRATED = 48  # threads of the asyncio server for plain handlers
+
+
+class Stack(Protocol):
+    """What is put between gRPC and the application."""
+
+    name: str
+
+    def server(self, flavour: str) -> list[Any]:
+        """Interceptors for a server; flavour is "sync" or "aio"."""
+        ...
+
+    def channel(self, bare: grpc.Channel, target: str) -> grpc.Channel:
+        """A channel around a bare one."""
+        ...
+
+    def aio_client(self, target: str) -> list[Any]:
+        """Interceptors for an asyncio channel."""
+        ...
+
+
+class Methods(grpc.GenericRpcHandler):
+    """The handlers of all cases, by their methods; what each saw is kept beside it."""
+
+    def __init__(self, cases: Iterable[Case]) -> None:
+        self.seen: dict[str, Seen] = {}
+        self._handlers: dict[str, Any] = {}
+        for case in cases:
+            seen = self.seen[case.name] = Seen(case.flavour)
+            make = getattr(grpc, f"{case.kind}_rpc_method_handler")
+            if (behavior := case.handler(seen)) is not None:
+                self._handlers[case.method] = make(behavior, deserialize, serialize)
+
+    def service(self, handler_call_details: Any) -> Any:
+        """The handler of a method."""
+        return self._handlers.get(handler_call_details.method)
+
+
+class Loop:
+    """An asyncio loop on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any], timeout_s: float = 30.0) -> Any:
+        """Run it there and wait for it here."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+
+    def close(self) -> None:
+        """Stop it, and all that waits for it: a thread of a plain stream that was left waits for ever."""
+        self.run(self._cancel_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    @staticmethod
+    async def _cancel_all() -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0.05)
+
+
+class World:
+    """The servers and channels of one stack; to be closed."""
+
+    def __init__(self, stack: Stack, methods: Methods) -> None:
+        self.stack, self.methods = stack, methods
+        self._ends = ExitStack()
+        self.folder = Path(self._ends.enter_context(tempfile.TemporaryDirectory()))
+        self.key, self.certificate = certificate(self.folder)
+        self.loop = Loop()
+        self.targets: dict[tuple[str, str], str] = {}
+        self._channels: dict[tuple[str, str, str], Any] = {}
+        self._lock = threading.Lock()
+        self.alone = threading.Lock()  # for cases that share a server with a limit
+        self._start_sync(methods)
+        self.loop.run(self._start_aio(methods))
+
+    def _start_sync(self, methods: Methods) -> None:
+        pool = self._ends.enter_context(ThreadPoolExecutor(64))
+        for limit in (None, 1):
+            server = grpc.server(pool, interceptors=self.stack.server("sync"), maximum_concurrent_rpcs=limit)
+            server.add_generic_rpc_handlers((methods,))
+            self._bind(server, "sync", limit)
+            server.start()
+            self._ends.callback(_stop, server)
+
+    async def _start_aio(self, methods: Methods) -> None:
+        for limit in (None, 1):
+            server = grpc.aio.server(
+                ThreadPoolExecutor(MIGRATED),
+                interceptors=self.stack.server("aio"),
+                maximum_concurrent_rpcs=limit,
+            )
+            server.add_generic_rpc_handlers((methods,))
+            self._bind(server, "aio", limit)
+            await server.start()
+            self._ends.callback(self._stop_aio, server)
+
+    def _stop_aio(self, server: Any) -> None:
+        self.loop.run(server.stop(0))
+
+    def _bind(self, server: Any, flavour: str, limit: int | None) -> None:
+        if limit:
+            self.targets[flavour, "limited"] = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            return
+        unix = f"unix:{self.folder}/{flavour}.sock"
+        server.add_insecure_port(unix)
+        secret = grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
+        self.targets |= {
+            (flavour, "ipv4"): f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}",
+            (flavour, "ipv6"): f"[::1]:{server.add_insecure_port('[::1]:0')}",
+            (flavour, "unix"): unix,
+            (flavour, "tls"): f"localhost:{server.add_secure_port('localhost:0', secret)}",
+        }
+
+    def channel(self, client: str, server: str, transport: str) -> Any:
+        """The channel of a client of that flavour to a server of that flavour; made once."""
+        with self._lock:
+            key = client, server, transport
+            if key not in self._channels:
+                connect = self.connect if client == "sync" else self._connect_aio
+                self._channels[key] = connect(self.targets[server, transport], transport)
+            return self._channels[key]
+
+    def connect(self, target: str, transport: str = "ipv4") -> Any:
+        """A new channel with the stack's interceptors; closed with the world."""
+        secret = grpc.ssl_channel_credentials(self.certificate.read_bytes())
+        bare = grpc.secure_channel(target, secret) if transport == "tls" else grpc.insecure_channel(target)
+        self._ends.callback(bare.close)
+        return self.stack.channel(bare, target)
+
+    def _connect_aio(self, target: str, transport: str) -> Any:
+        async def make() -> Any:
+            interceptors = self.stack.aio_client(target)
+            if transport != "tls":
+                return grpc.aio.insecure_channel(target, interceptors=interceptors)
+            secret = grpc.ssl_channel_credentials(self.certificate.read_bytes())
+            return grpc.aio.secure_channel(target, secret, interceptors=interceptors)
+
+        channel = self.loop.run(make())
+        self._ends.callback(lambda: self.loop.run(channel.close()))
+        return channel
+
+    def close(self) -> None:
+        """Stop all of it."""
+        try:
+            self._ends.close()
+        finally:
+            self.loop.close()
+
+    @contextmanager
+    def wire(self, target: str) -> Iterator[tuple[str, dict[str, int]]]:
+        """Another address of the target, and a count of the bytes that go through it."""
+        count = {"out": 0, "in": 0}
+        host, _, port = target.rpartition(":")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(10)
+            threading.Thread(target=_forward, args=(listener, (host, int(port)), count), daemon=True).start()
+            yield f"127.0.0.1:{listener.getsockname()[1]}", count
+
+
+def _stop(server: grpc.Server) -> None:
+    server.stop(0).wait(10)
+
+
+def _forward(listener: socket.socket, target: tuple[str, int], count: dict[str, int]) -> None:
+    """Pass one connection on."""
+    client, _ = listener.accept()
+    server = socket.create_connection(target)
+
+    def pump(source: socket.socket, sink: socket.socket, way: str) -> None:
+        with source, suppress(OSError):
+            while data := source.recv(65536):
+                count[way] += len(data)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    threading.Thread(target=pump, args=(client, server, "out"), daemon=True).start()
+    pump(server, client, "in")
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A key and a certificate for localhost that it signs itself."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", str(key), "-out", str(cert)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, cert
