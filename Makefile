@@ -8,13 +8,28 @@ GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench conformance lint format protobufs lock clean
+.PHONY: help run faults fault heal drill doctor test bench conformance lint format dashboards protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 run: $(STAMP) $(GENERATED) ## start both services here and print each trace (ARGS=--quiet for no traces)
-	@exec $(PY) -m services $(ARGS)
+	@exec $(if $(FAULTS),env MARKETPLACE_FAULTS_PORT=9111 RECOMMENDATIONS_FAULTS_PORT=9112) $(PY) -m services $(ARGS)
+
+faults: $(STAMP) $(GENERATED) ## list the faults that can be switched on, and what to expect of each
+	@$(PY) -m services.faults list
+
+fault: $(STAMP) $(GENERATED) ## switch a fault on: NAME=slow, with SHARE=, MS=, CODE= as it takes them
+	@$(PY) -m services.faults on '$(NAME)' '$(SHARE)' '$(MS)' '$(CODE)'
+
+heal: $(STAMP) $(GENERATED) ## switch all faults off
+	@$(PY) -m services.faults heal
+
+drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, told step by step (NAME=slow)
+	@$(PY) -m services.drill '$(NAME)'
+
+doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
+	@$(PY) -m services.doctor $(ARGS)
 
 test: $(STAMP) $(GENERATED) ## run the whole test suite (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
@@ -25,16 +40,20 @@ bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what a call costs, and write do
 conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers, and write docs/conformance.md
 	PYTHONPATH=var/peers $(PY) -m tests.conformance
 
-lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, and that nothing generated is committed
+lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, that the dashboards are their code's, and no generated code is committed
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -c 'from importlinter.cli import lint_imports_command as c; c()'
+	$(PY) -m grafana --check
 	@! git ls-files | grep -E '_pb2(_grpc)?\.pyi?$$' || { echo 'generated code is committed'; exit 1; }
 
 format: $(STAMP) ## format the code and mend what ruff can mend
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+dashboards: $(STAMP) ## write grafana/dashboards/*.json from their code
+	$(PY) -m grafana
 
 protobufs: $(GENERATED) ## generate the protobuf code
 
@@ -43,6 +62,8 @@ lock: ## resolve the ranges of pyproject.toml anew (needs uv)
 		pyproject.toml --extra dev --output-file requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --quiet \
 		pyproject.toml --constraint requirements-dev.txt --output-file requirements.txt
+	uv pip compile --universal --python-version 3.13 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
+		--group load --output-file services/load/requirements.txt
 
 clean: ## remove what the other targets made
 	rm -rf .venv var .coverage .coverage.* .*_cache .hypothesis $(GENERATED)

@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 BOOKS = Path(__file__).parent / "books.csv"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+FaultsPort = Annotated[int, Field(ge=1, le=65535)]
+FAULTS = "Port, on loopback, by which faults are switched (`make faults`); unset, there can be none"
 
 
 class ServiceSettings(BaseSettings):

@@ -11,6 +11,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
+from services.faults.admin import HOST
 from services.marketplace.config import Settings
 from services.marketplace.worker import TELEMETRY_S, Worker
 from services.ports import PortTaken, require_free
@@ -57,6 +58,8 @@ def main() -> None:
     try:
         require_free(settings.bind_host, settings.marketplace_port, "MARKETPLACE_PORT")
         require_free(settings.bind_host, settings.marketplace_metrics_port, "MARKETPLACE_METRICS_PORT")
+        if settings.marketplace_faults_port:
+            require_free(HOST, settings.marketplace_faults_port, "MARKETPLACE_FAULTS_PORT")
     except PortTaken as error:
         sys.exit(str(error))
     ShopServer(settings).run()

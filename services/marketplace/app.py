@@ -3,13 +3,14 @@
 from flask import Flask
 
 from observability import Telemetry
-from services.marketplace import edge, health
+from services.faults.switch import Switch
+from services.marketplace import edge, faults, health
 from services.marketplace.pages import book, books, errors, home
 from services.marketplace.shop import Shop
 
 
-def create_app(shop: Shop, telemetry: Telemetry) -> Flask:
-    """The shop's application. The telemetry is first in and last out."""
+def create_app(shop: Shop, telemetry: Telemetry, switch: Switch | None = None) -> Flask:
+    """The shop's application. The telemetry is first in and last out; faults need a switch."""
     app = Flask(__name__)
     app.json.compact = True  # type: ignore[attr-defined]
     app.extensions["shop"] = shop
@@ -18,4 +19,6 @@ def create_app(shop: Shop, telemetry: Telemetry) -> Flask:
     for part in (health, home, books, book):
         app.register_blueprint(part.blueprint)
     errors.install(app)
+    if switch:
+        faults.install(app, switch, shop.settings.marketplace_threads)
     return app

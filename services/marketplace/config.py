@@ -2,7 +2,7 @@
 
 from pydantic import Field, FilePath, HttpUrl, field_validator, model_validator
 
-from services.settings import Port, ServiceSettings
+from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -11,6 +11,7 @@ class Settings(ServiceSettings):
     otel_service_name: str = Field("marketplace", description="Name of the service in its telemetry")
     marketplace_port: Port = Field(5000, description="Port of the shop")
     marketplace_metrics_port: Port = Field(9101, description="Port of its /metrics; 0 takes any")
+    marketplace_faults_port: FaultsPort | None = Field(None, description=FAULTS)
     marketplace_threads: int = Field(16, ge=1, le=256, description="Threads that serve pages")
     database_url: str = Field(
         "sqlite:///var/marketplace.sqlite3",

@@ -1,5 +1,6 @@
 """The shop's side of recommendations: adds the deadline, and turns protobuf and statuses into plain words."""
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,28 @@ from services.feed import Category
 from services.marketplace.config import Settings
 
 VISITOR = 1  # everybody is the same person until the shop has accounts
+# Calls go to each of the service's addresses in turn. One that an instance refuses, because it stops, goes to
+# another, within the deadline; when most are refused, none is tried again.
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": "Recommendations"},
+    "methodConfig": [
+        {
+            "name": [{"service": "Recommendations"}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.01s",
+                "maxBackoff": "0.05s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 1},
+}
 OPTIONS = [
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

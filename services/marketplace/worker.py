@@ -50,8 +50,10 @@ class Worker:
 
     def _load(self) -> Callable[..., Any]:
         from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+        from prometheus_client import Gauge
 
         from observability import Telemetry
+        from services.faults.admin import Admin
         from services.marketplace.app import create_app
         from services.marketplace.recommendations import Recommendations
         from services.marketplace.shop import Shop
@@ -65,7 +67,16 @@ class Worker:
         recommendations = Recommendations(settings, telemetry)
         self._ends = [recommendations.close, lambda: telemetry.shutdown(TELEMETRY_S)]
         telemetry.serve_metrics(settings.marketplace_metrics_port, settings.bind_host)
-        return create_app(Shop(settings, store, recommendations, self._draining), telemetry)
+        threads = Gauge(
+            "marketplace_threads", "Threads that serve pages, busy or not.", registry=telemetry.registry
+        )
+        threads.set(settings.marketplace_threads)
+        shop = Shop(settings, store, recommendations, self._draining)
+        if settings.marketplace_faults_port is None:
+            return create_app(shop, telemetry)
+        admin = Admin("marketplace", settings.marketplace_faults_port)
+        self._ends.insert(0, admin.close)
+        return create_app(shop, telemetry, admin.switch)
 
     def take_signals(self, worker: Any) -> None:
         """On SIGTERM: not ready at once; the listener closes DRAIN_S later. Ctrl-C is for the parent."""

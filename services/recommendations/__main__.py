@@ -10,6 +10,7 @@ import uvloop
 
 from observability import Telemetry
 from services import __version__
+from services.faults.admin import HOST, Admin
 from services.feed import FeedError, read_books
 from services.ports import PortTaken, require_free
 from services.recommendations.catalogue import Catalogue
@@ -31,6 +32,8 @@ def main() -> int:
         require_free(
             settings.bind_host, settings.recommendations_metrics_port, "RECOMMENDATIONS_METRICS_PORT"
         )
+        if settings.recommendations_faults_port:
+            require_free(HOST, settings.recommendations_faults_port, "RECOMMENDATIONS_FAULTS_PORT")
         service = RecommendationService(Catalogue(read_books(settings.books_file)))
         gc.freeze()  # the catalogue stays: the collector need not look at it again
         telemetry = Telemetry(settings.otel_service_name, version=__version__)
@@ -45,12 +48,16 @@ async def _serve(settings: Settings, telemetry: Telemetry, service: Recommendati
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = Server(settings, telemetry, service)
+    faults_port = settings.recommendations_faults_port
+    admin = Admin("recommendations", faults_port) if faults_port else None
+    server = Server(settings, telemetry, service, admin.switch if admin else None)
     metrics_port = telemetry.serve_metrics(settings.recommendations_metrics_port, settings.bind_host)
     await server.start()
     logger.info("serving on port %d, metrics on port %d", server.port, metrics_port)
     await stop.wait()
     logger.info("stopping")
+    if admin:
+        admin.close()
     await server.stop()
     await asyncio.to_thread(telemetry.shutdown, TELEMETRY_S)
     return 0

@@ -2,7 +2,7 @@
 
 from pydantic import Field, FilePath, model_validator
 
-from services.settings import Port, ServiceSettings
+from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -11,6 +11,7 @@ class Settings(ServiceSettings):
     otel_service_name: str = Field("recommendations", description="Name of the service in its telemetry")
     recommendations_port: Port = Field(50051, description="Port of the gRPC service; 0 takes any")
     recommendations_metrics_port: Port = Field(9102, description="Port of its /metrics; 0 takes any")
+    recommendations_faults_port: FaultsPort | None = Field(None, description=FAULTS)
     tls_cert_file: FilePath | None = Field(None, description="Certificate chain (PEM): serve over TLS")
     tls_key_file: FilePath | None = Field(None, description="Private key of the certificate (PEM)")
     tls_client_ca_file: FilePath | None = Field(

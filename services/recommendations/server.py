@@ -15,11 +15,17 @@ from observability import Telemetry
 from observability.interceptors.errors import AioErrorInterceptor
 from protobufs.recommendations_pb2 import DESCRIPTOR
 from protobufs.recommendations_pb2_grpc import add_RecommendationsServicer_to_server
+from services.faults.switch import Switch
 from services.recommendations.config import Settings
 from services.recommendations.errors import to_status
+from services.recommendations.faults import FaultyService
 from services.recommendations.servicer import AioRecommendationService, RecommendationService
 
 REFUSE_S = 0.2
+OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share of its calls
+    ("grpc.max_connection_age_ms", 10_000),  # clients look for new instances when they connect anew
+]
 NAME = DESCRIPTOR.services_by_name["Recommendations"].full_name
 
 
@@ -48,17 +54,23 @@ _refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
 
 
 class Server:
-    """recommendations, listening. Raises OSError when the port is taken."""
+    """recommendations, listening; faults need a switch. Raises OSError when the port is taken."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, service: RecommendationService) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        telemetry: Telemetry,
+        service: RecommendationService,
+        switch: Switch | None = None,
+    ) -> None:
         self._settings = settings
         self._health = health.aio.HealthServicer()
         self._gate = Gate()
         interceptors = [*telemetry.aio_server_interceptors(), self._gate, AioErrorInterceptor(to_status)]
-        # Without so_reuseport a port that is taken is an error, not a share of its calls.
-        self._server = grpc.aio.server(interceptors=interceptors, options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
         adapter = AioRecommendationService(service)
-        add_RecommendationsServicer_to_server(adapter, self._server)  # type: ignore[no-untyped-call]
+        faulty = FaultyService(adapter, switch) if switch else adapter
+        add_RecommendationsServicer_to_server(faulty, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server

@@ -39,11 +39,11 @@ def free_ports(count: int) -> list[int]:
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
     """A real OTLP receiver; spans are (service, span)."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.spans: list[tuple[str, Any]] = []
         self._server = grpc.server(ThreadPoolExecutor(4))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
-        self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.endpoint = f"http://{host}:{self._server.add_insecure_port(f'{host}:0')}"
         self._server.start()
 
     def Export(self, request: Any, context: Any) -> Any:

@@ -1,0 +1,216 @@
+"""The dashboard of the telemetry itself: can the other dashboards be believed, and what do the "
+"processes use?"""
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana import colours
+from grafana.board import Row, board
+from grafana.panels import FULL, HALF, Query, graph, note, number, rows
+
+WHO = {
+    "service_name": "Service",
+    "service_version": "Version",
+    "instance": "Address",
+    "service_instance_id": "Instance",
+}
+SERVICE = '{job=~"$service"}'
+WHEN_RED = """
+The shop goes on without telemetry; these panels say what is missing.
+- **Spans dropped**, *queue_full*: more come than go: `docs/runbooks/TelemetryDroppingSpans.md`
+- **Spans dropped**, *export_failed*: Jaeger does not take them: `docs/runbooks/ExporterFailing.md`
+- **A signal failed:** its log line says why: `docs/runbooks/SignalFailing.md`
+- **DOWN:** the other panels show nothing new of that service: `docs/runbooks/ServiceDown.md`
+- **Memory only climbs:** `docs/runbooks/MemoryGrowth.md`
+- No traces at all, or an empty dashboard: `make doctor`
+"""
+
+
+def dashboard() -> Dashboard:
+    """The dashboard."""
+    about = "Can the dashboards and traces be believed? Spans, signals, scrapes and processes."
+    return board(
+        "telemetry", "Telemetry", about, [_well(), _spans(), _scrapes(), _processes()], by_call=False
+    )
+
+
+def _well() -> Row:
+    return "Can it be believed?", [
+        number(
+            "Scraped",
+            "Whether Prometheus reads each service's metrics. DOWN: docs/runbooks/ServiceDown.md.",
+            "none",
+            Query(f"min by (job) (up{SERVICE})", "{{job}}"),
+            limits=[(1, colours.GOOD)],
+            below=colours.BAD,
+            meanings={"0": "DOWN", "1": "up"},
+            empty="no target",
+            height=8,
+        ),
+        number(
+            "Spans delivered",
+            "Share of the finished spans, in the time shown, that reached the trace store.",
+            "percentunit",
+            Query(
+                f"1 - sum(increase(telemetry_spans_dropped_total{SERVICE}[$__range])) / (sum(increase("
+                f"telemetry_spans_dropped_total{SERVICE}[$__range])) + "
+                f"sum(increase(telemetry_spans_exported_total{SERVICE}[$__range])) > 0)"
+            ),
+            limits=[(0.95, colours.WARN), (1, colours.GOOD)],
+            below=colours.BAD,
+            decimals=1,
+            empty="no spans",
+            height=8,
+        ),
+        number(
+            "Signals that failed",
+            "How often tracing, metrics or logs failed to tell of a call since the services started. "
+            "Above 0: docs/runbooks/SignalFailing.md.",
+            "none",
+            Query(f"sum(telemetry_signal_failures_total{SERVICE}) or vector(0)"),
+            limits=[(1, colours.BAD)],
+            height=8,
+        ),
+        note("When red", "What to do.", WHEN_RED, width=HALF, height=8),
+        rows(
+            "What runs",
+            "Each process by the name, version and instance that it tells; a version that is not like the "
+            "others did not get the last release.",
+            Query(f"max by ({', '.join(WHO)}) (target_info{SERVICE})"),
+            names=WHO,
+            width=FULL,
+            height=5,
+        ),
+    ]
+
+
+def _spans() -> Row:
+    return "Spans and signals", [
+        graph(
+            "Spans exported",
+            "Spans per second that reached the trace store. 0 under load: docs/runbooks/ExporterFailing.md.",
+            "cps",
+            Query(
+                f"sum by (job) (rate(telemetry_spans_exported_total{SERVICE}[$__rate_interval]))", "{{job}}"
+            ),
+            shades=colours.SERVICES,
+        ),
+        graph(
+            "Spans dropped",
+            "Spans per second that were lost, by reason: docs/runbooks/TelemetryDroppingSpans.md, "
+            "docs/runbooks/ExporterFailing.md.",
+            "cps",
+            Query(
+                f"sum by (reason, job) (rate(telemetry_spans_dropped_total{SERVICE}[$__rate_interval]))",
+                "{{reason}} {{job}}",
+            ),
+            shades=colours.REASONS,
+        ),
+        graph(
+            "Share of spans dropped",
+            "Share of the finished spans that were lost over 5 minutes, by reason. An alert fires from 5 %.",
+            "percentunit",
+            Query(
+                f"max by (reason, job) (job_reason:telemetry_spans_dropped:ratio_rate5m{SERVICE})",
+                "{{reason}} {{job}}",
+            ),
+            shades=colours.REASONS,
+            limits=[(0.05, colours.BAD)],
+            top=0.1,
+        ),
+        graph(
+            "Spans that wait",
+            "Spans in the queue of the exporter. At 2048 (OTEL_BSP_MAX_QUEUE_SIZE) new ones are dropped.",
+            "none",
+            Query(f"max by (job) (telemetry_span_queue_length{SERVICE})", "{{job}}"),
+            shades=colours.SERVICES,
+            width=HALF,
+            limits=[(1536, colours.WARN), (2048, colours.BAD)],
+        ),
+        graph(
+            "Failures by signal",
+            "How often a signal failed to tell of a call since the service started, by signal. Empty is "
+            "good: none has failed. Else: docs/runbooks/SignalFailing.md.",
+            "none",
+            Query(
+                f"sum by (signal, job) (telemetry_signal_failures_total{SERVICE})",
+                "{{signal}} {{job}}",
+            ),
+            shades=colours.SIGNALS,
+            width=HALF,
+        ),
+    ]
+
+
+def _scrapes() -> Row:
+    return "Scrapes: all targets", [
+        graph(
+            "Targets that answer",
+            "Targets of each job that Prometheus reached. A step down is an instance that went away.",
+            "none",
+            Query("sum by (job) (up)", "{{job}}"),
+            shades=colours.SERVICES,
+            top=1,
+        ),
+        graph(
+            "How long scrapes take",
+            "Time of each scrape. A scrape of more than 5 s misses the next one.",
+            "s",
+            Query("max by (job) (scrape_duration_seconds)", "{{job}}"),
+            shades=colours.SERVICES,
+        ),
+        graph(
+            "Samples per scrape",
+            "Samples that each target gives. It only grows when labels have no limit.",
+            "none",
+            Query("max by (job) (scrape_samples_scraped)", "{{job}}"),
+            shades=colours.SERVICES,
+        ),
+    ]
+
+
+def _processes() -> Row:
+    return "Processes", [
+        graph(
+            "Memory",
+            "Resident memory of each process. A line that only climbs is a leak: "
+            "docs/runbooks/MemoryGrowth.md.",
+            "bytes",
+            Query(f"process_resident_memory_bytes{SERVICE}", "{{job}} {{instance}}"),
+            shades=colours.SERVICES,
+        ),
+        graph(
+            "CPU",
+            "Cores that each process uses.",
+            "none",
+            Query(f"rate(process_cpu_seconds_total{SERVICE}[$__rate_interval])", "{{job}} {{instance}}"),
+            shades=colours.SERVICES,
+        ),
+        graph(
+            "Open files and connections",
+            "Share of the file descriptors that each process may have. A climb is a connection that "
+            "nobody closes.",
+            "percentunit",
+            Query(f"process_open_fds{SERVICE} / process_max_fds", "{{job}} {{instance}}"),
+            shades=colours.SERVICES,
+            limits=[(0.8, colours.BAD)],
+        ),
+        graph(
+            "Up since",
+            "Age of each process; a fall to zero is a restart.",
+            "s",
+            Query(f"time() - process_start_time_seconds{SERVICE}", "{{job}} {{instance}}"),
+            shades=colours.SERVICES,
+            width=HALF,
+        ),
+        graph(
+            "Garbage collections",
+            "Python's garbage collections per second, by generation. Many of generation 2 cost CPU.",
+            "ops",
+            Query(
+                f"sum by (job, generation) (rate(python_gc_collections_total{SERVICE}[$__rate_interval]))",
+                "{{job}} generation {{generation}}",
+            ),
+            shades=colours.SERVICES,
+            width=HALF,
+        ),
+    ]

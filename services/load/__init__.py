@@ -1,0 +1,1 @@
+"""People who visit the shop, at a steady rate."""

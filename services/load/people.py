@@ -1,0 +1,82 @@
+"""What people do in the shop: a locustfile.
+
+LOAD_RATE people a second arrive, until there are LOAD_RATE x 10. Each opens a page every ten seconds,
+whether the page before came quickly or slowly, and gives up on it after five. So the shop is asked for
+LOAD_RATE pages a second, however slow it is.
+"""
+
+import os
+import random
+from http import HTTPStatus
+from typing import Any
+
+import gevent
+from locust import FastHttpUser, constant_pacing, events, task
+from prometheus_client import Counter, Histogram, start_http_server
+
+METRICS_PORT = 9103
+PACE_S = 10
+PATIENCE_S = 5.0
+CATEGORIES = ("MYSTERY", "SCIENCE_FICTION", "SELF_HELP")
+BOOK_IDS = range(1, 10)  # of the feed that comes with the services
+RATE = float(os.environ.get("LOAD_RATE") or 5)
+
+requests = Counter(
+    "load_requests_total", "Pages asked for, by kind and HTTP status (0: no answer).", ["name", "code"]
+)
+durations = Histogram("load_request_duration_seconds", "How long people waited, by kind of page.", ["name"])
+
+
+@events.init.add_listener
+def begin(environment: Any, **_: Any) -> None:
+    """Serve /metrics, and tell locust how many people the rate needs."""
+    start_http_server(METRICS_PORT)
+    environment.parsed_options.num_users = max(1, round(RATE * PACE_S))
+    environment.parsed_options.spawn_rate = RATE
+
+
+@events.request.add_listener
+def count(name: str, response_time: float, response: Any, **_: Any) -> None:
+    """Count a page; response_time is in milliseconds."""
+    requests.labels(name, getattr(response, "status_code", 0)).inc()
+    durations.labels(name).observe(response_time / 1e3)
+
+
+class Person(FastHttpUser):
+    """Somebody who looks around."""
+
+    wait_time = constant_pacing(PACE_S)
+    connection_timeout = network_timeout = PATIENCE_S
+    # Ten seconds are longer than the shop keeps a connection, so that each page has its own.
+    default_headers = {"Connection": "close"}  # noqa: RUF012 (locust's own way to say it)
+
+    def on_start(self) -> None:
+        """People do not come on the stroke of the second."""
+        gevent.sleep(random.random())
+
+    @task(20)
+    def home(self) -> None:
+        """The first page."""
+        self.client.get("/", name="home")
+
+    @task(39)
+    def category(self) -> None:
+        """Another category."""
+        self.client.get(f"/?category={random.choice(CATEGORIES)}", name="category")
+
+    @task(20)
+    def books(self) -> None:
+        """The list of all books."""
+        self.client.get(f"/books?category={random.choice(CATEGORIES)}", name="books")
+
+    @task(20)
+    def book(self) -> None:
+        """A book."""
+        self.client.get(f"/books/{random.choice(BOOK_IDS)}", name="book")
+
+    @task(1)
+    def unknown_category(self) -> None:
+        """A category that is not there: NOT_FOUND is the right answer."""
+        with self.client.get("/?category=42", name="unknown category", catch_response=True) as response:
+            if response.status_code == HTTPStatus.NOT_FOUND:
+                response.success()

@@ -1,0 +1,34 @@
+"""What a fault does to a call: around the service, within the call as telemetry sees it."""
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from protobufs.recommendations_pb2 import RecommendationRequest, RecommendationResponse
+from protobufs.recommendations_pb2_grpc import RecommendationsServicer
+from services.faults.switch import Switch
+from services.recommendations.catalogue import CategoryNotFound
+
+BLOCK = 1024 * 1024
+MOST_BLOCKS = 64
+
+
+class FaultyService(RecommendationsServicer):
+    """The service, as well as the faults that are on let it be."""
+
+    def __init__(self, service: RecommendationsServicer, switch: Switch) -> None:
+        self._service, self._switch = service, switch
+
+    async def Recommend(self, request: RecommendationRequest, context: Any) -> RecommendationResponse:  # noqa: N802
+        """Books of the category, late or not at all when a fault is on."""
+        if slow := self._switch.drawn("slow"):
+            await asyncio.sleep(slow.ms / 1e3)
+        if (leak := self._switch.drawn("leak")) and len(leak.kept) < MOST_BLOCKS:
+            leak.kept.append(b"x" * BLOCK)
+        if errors := self._switch.drawn("errors"):
+            await context.abort(grpc.StatusCode[errors.code], "the catalogue cannot be read")
+        if self._switch.drawn("not-found"):
+            raise CategoryNotFound(request.category)
+        response: RecommendationResponse = await self._service.Recommend(request, context)  # type: ignore[no-untyped-call]
+        return response

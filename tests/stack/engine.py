@@ -1,0 +1,116 @@
+"""The stack of compose.yaml in a real container engine, under a project name and on ports of the test's own."""
+
+import ipaddress
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import urllib.parse
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.services.processes import ROOT, Receiver, free_ports, get
+
+# The images of Jaeger and Grafana are large and come from a registry; the tests do without them.
+SERVICES = ("marketplace", "recommendations", "prometheus", "load")
+PROMETHEUS = "prom/prometheus:v3.5.3"
+ENGINE = (
+    shutil.which("docker") is not None
+    and subprocess.run(["docker", "info"], check=False, capture_output=True).returncode == 0
+)
+
+needs_engine = pytest.mark.skipif(not ENGINE, reason="no container engine answers `docker info`")
+
+
+def docker(*arguments: str, timeout_s: float = 60) -> str:
+    """What the engine says."""
+    done = subprocess.run(
+        ["docker", *arguments], check=False, capture_output=True, text=True, timeout=timeout_s
+    )
+    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr[-2000:]}"
+    return done.stdout
+
+
+def gateway() -> str:
+    """The address under which containers reach this machine."""
+    subnet = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}").strip()
+    return str(next(ipaddress.ip_network(subnet).hosts()))
+
+
+class Stack:
+    """The services that can be had anywhere, with their traces going to a receiver of the test's."""
+
+    def __init__(self, **variables: str) -> None:
+        self.project = f"bookshop-test-{random.randrange(16**6):06x}"
+        self.receiver = Receiver(gateway())
+        shop, prometheus = free_ports(2)
+        self.shop, self.prometheus = f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{prometheus}"
+        self._environ = (
+            os.environ
+            | {
+                "PROMETHEUS_IMAGE": os.environ.get("PROMETHEUS_IMAGE") or PROMETHEUS,
+                "MARKETPLACE_PORT": str(shop),
+                "PROMETHEUS_PORT": str(prometheus),
+                "RECOMMENDATIONS_PORTS": _free_range(3),
+                "OTLP_ENDPOINT": self.receiver.endpoint,
+            }
+            | variables
+        )
+
+    def compose(self, *arguments: str, timeout_s: float = 120) -> str:
+        """What `docker compose` says for this project."""
+        command = ["docker", "compose", "--project-name", self.project, *arguments]
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=ROOT,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
+        return done.stdout
+
+    def up(self, *options: str, timeout_s: float = 120) -> None:
+        """Start what does not run, and wait until all are healthy."""
+        self.compose("up", "--detach", "--wait", *options, *SERVICES, timeout_s=timeout_s)
+
+    def containers(self, service: str) -> list[str]:
+        """The ids of the service's containers that run."""
+        return self.compose("ps", "--quiet", service).split()
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and values, from Prometheus."""
+        return [
+            (found["metric"], float(found["value"][1]))
+            for found in self.ask("query", query=expression)["result"]
+        ]
+
+    def ask(self, what: str, **parameters: str) -> Any:
+        """The data that Prometheus' API has."""
+        url = f"{self.prometheus}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
+        return json.loads(get(url)[1])["data"]
+
+    def close(self) -> None:
+        """Remove containers, networks and data."""
+        self.compose("down", "--volumes", "--timeout", "5")
+        self.receiver.close()
+
+
+def _free_range(count: int) -> str:
+    """Ports in a row on which nobody listens, as first-last."""
+    for _ in range(100):
+        first = random.randint(10000, 31999 - count)
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return f"{first}-{first + count - 1}"
+    raise AssertionError("no free ports in a row")

@@ -1,0 +1,175 @@
+"""The stack as `docker compose up` brings it, in a real engine."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from observability.testing import eventually
+from services import __version__
+from tests.services.processes import ROOT, get
+from tests.stack.engine import SERVICES, Stack, docker, needs_engine
+
+OWN = ("marketplace", "recommendations", "load")
+BASE = "python:3.13-slim-trixie"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    running = Stack()
+    try:
+        running.compose("build", *OWN, timeout_s=600)
+        running.up()
+        yield running
+    finally:
+        running.close()
+
+
+def declared() -> dict[str, Any]:
+    """The services of compose.yaml, as Compose understands it."""
+    services: dict[str, Any] = json.loads(
+        docker("compose", "--project-directory", str(ROOT), "config", "--format", "json")
+    )["services"]
+    return services
+
+
+class Visitor:
+    """Somebody who opens page after page; codes are the answers, counted."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.codes: Counter[int] = Counter()
+        self._url, self._end = f"{stack.shop}/?category=SELF_HELP", threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._end.wait(0.02):
+            self.codes[get(self._url)[0]] += 1
+
+    def __enter__(self) -> "Visitor":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def test_both_services_are_built_alike() -> None:
+    """The build stage of the two services' images is one text, so that they share its layers."""
+    stages = [
+        (ROOT / f"services/{name}/Dockerfile").read_text().split("FROM ")[1]
+        for name in ("marketplace", "recommendations")
+    ]
+    assert stages[0] == stages[1]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not there")
+def test_prometheus_can_be_configured_so() -> None:
+    """promtool finds no fault in prometheus.yml and what it names."""
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_engine
+def test_each_service_is_contained() -> None:
+    """The six have the least rights, limits, short logs and a restart, and listen on loopback alone."""
+    services = declared()
+    assert set(services) == {*SERVICES, "jaeger", "grafana"}
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) <= 256 * 2**20, name
+        assert service["cpus"], name
+        assert service["restart"] == "unless-stopped", name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", ())), name
+        assert ("build" in service) != ("healthcheck" in service), name  # the own images have their own
+
+
+@needs_engine
+def test_images_are_small_and_say_what_they_are(stack: Stack) -> None:
+    """An own image is at most 150 MB above its base, runs as nobody in particular, and has labels and a health check."""
+    base = int(docker("image", "inspect", BASE, "--format", "{{.Size}}"))
+    for name in OWN:
+        image = json.loads(docker("image", "inspect", f"bookshop/{name}"))[0]
+        assert image["Size"] - base < 150e6, name
+        config = image["Config"]
+        assert config["User"] == "10001:10001", name
+        assert config["Healthcheck"]["Test"], name
+        assert config["Labels"]["org.opencontainers.image.title"] == name
+        assert config["Labels"]["org.opencontainers.image.version"] == __version__
+
+
+@needs_engine
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_can_change_nothing(stack: Stack, name: str) -> None:
+    """In each container the user is not root, and the file system cannot be written to."""
+    (container,) = stack.containers(name)
+    told = docker("exec", container, "sh", "-c", "id -u; touch /etc/x /app/x 2>/dev/null || echo refused")
+    user, refused = told.split()
+    assert user != "0"
+    assert refused == "refused"
+
+
+@needs_engine
+def test_a_page_is_one_trace_and_its_exemplar_leads_there(stack: Stack) -> None:
+    """Traces of both services arrive, and the exemplars that Prometheus holds are of traces that arrived."""
+    eventually(lambda: {name for name, _ in stack.receiver.spans} == {"marketplace", "recommendations"}, 60)
+
+    def exemplars() -> set[str]:
+        found = stack.ask(
+            "query_exemplars", query="grpc_server_handling_seconds_bucket", start="0", end="9999999999"
+        )
+        return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+
+    eventually(lambda: bool(exemplars()), 60)
+    seen = exemplars()
+    eventually(lambda: seen <= {span.trace_id.hex() for _, span in stack.receiver.spans}, 30)
+
+
+@needs_engine
+def test_people_visit_the_shop(stack: Stack) -> None:
+    """The load generator asks for every kind of page, and what it counts are the right answers."""
+    kinds = {"home", "category", "books", "book"}
+    eventually(lambda: kinds <= {labels["name"] for labels, _ in stack.query("load_requests_total")}, 60)
+    answers = {(labels["name"], labels["code"]) for labels, _ in stack.query("load_requests_total")}
+    assert answers <= {(kind, "200") for kind in kinds} | {("unknown category", "404")}
+
+
+@needs_engine
+def test_scaling_up_and_down_loses_no_call(stack: Stack) -> None:
+    """Three instances share the calls, Prometheus finds them, and no page goes without on the way there and back."""
+    handled = 'grpc_server_handled_total{grpc_method="Recommend",grpc_code="OK"}'
+    with Visitor(stack) as visitor:
+        stack.up("--no-recreate", "--scale", "recommendations=3")
+        eventually(lambda: len(stack.query(f"rate({handled}[15s]) > 0")) == 3, 60)
+        assert [value for _, value in stack.query('up{job="recommendations"}')] == [1, 1, 1]
+        stack.up("--no-recreate", "--scale", "recommendations=1")
+        eventually(lambda: len(stack.query('up{job="recommendations"}')) == 1, 60)
+    assert set(visitor.codes) == {200}
+    degraded = stack.query("marketplace_recommendations_degraded_total > 0")
+    # Only slowness, of a machine that starts containers, may cost a page its recommendations.
+    assert {labels["reason"] for labels, _ in degraded} <= {"DEADLINE_EXCEEDED"}
+
+
+@needs_engine
+def test_the_stack_stops_in_peace(stack: Stack) -> None:
+    """Told to stop, the own services end with 0, and their last lines are no errors."""
+    containers = {name: stack.containers(name)[0] for name in ("load", "marketplace", "recommendations")}
+    for name, container in containers.items():
+        stack.compose("stop", name)
+        assert docker("inspect", container, "--format", "{{.State.ExitCode}}").strip() == "0", name
+    assert not re.search("Traceback", docker("logs", containers["marketplace"]))

@@ -1,0 +1,122 @@
+"""The dashboards and data sources as they are committed."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana.colours import PALETTE
+from tests.services.processes import ROOT
+from tests.stack.boards import boards, panels, queries
+
+BOARDS = ("bookshop", "grpc", "telemetry")
+# The least widths, in columns of 51 px each at 1280 px, at which a panel of the kind can be read.
+LEAST = {"stat": 4, "timeseries": 8, "heatmap": 12, "table": 12, "text": 12}
+ALL_PANELS = [(uid, panel) for uid in boards() for panel in panels(boards()[uid])]
+IDS = [f"{uid}: {panel['title']}" for uid, panel in ALL_PANELS]
+each_panel = pytest.mark.parametrize(("uid", "panel"), ALL_PANELS, ids=IDS)
+
+
+def test_the_files_are_what_the_code_says() -> None:
+    """A change of the code without its files, or of a file by hand, is found."""
+    subprocess.run([sys.executable, "-m", "grafana", "--check"], cwd=ROOT, check=True)
+    assert set(boards()) == set(BOARDS)
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_grafanas_types_know_all_of_it(uid: str) -> None:
+    """Read into Grafana's own types and written again, nothing is lost: no field is misspelt or misplaced."""
+    plugins.register_default_plugins()
+    read = Dashboard.from_json(boards()[uid])
+    assert json.loads(json.dumps(read, cls=JSONEncoder)) == boards()[uid]
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_panels_have_their_places(uid: str) -> None:
+    """Panels have numbers and titles of their own, lie within the 24 columns and do not overlap."""
+    parts = boards()[uid]["panels"]
+    assert len({part["id"] for part in parts}) == len({part["title"] for part in parts}) == len(parts)
+    cells: set[tuple[int, int]] = set()
+    for part in parts:
+        at = part["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        covered = set(itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])))
+        assert not covered & cells, part["title"]
+        cells |= covered
+
+
+@each_panel
+def test_a_panel_explains_itself(uid: str, panel: dict[str, Any]) -> None:
+    """Each panel says what it shows, in which unit, from which data source, and is wide enough to be read."""
+    assert len(panel["description"]) > 8
+    assert panel["gridPos"]["w"] >= LEAST[panel["type"]]
+    if panel["type"] != "text":
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
+        assert sources == [{"type": "prometheus", "uid": "prometheus"}] * len(sources)
+
+
+@each_panel
+def test_colours_are_for_all_eyes(uid: str, panel: dict[str, Any]) -> None:
+    """Every colour that is chosen is one of the palette that the colour-blind tell apart."""
+    assert set(re.findall("#[0-9A-Fa-f]{6}", json.dumps(panel))) <= PALETTE
+    assert "palette-classic" not in json.dumps(panel)
+
+
+def test_latency_leads_to_traces() -> None:
+    """The heatmap of the home dashboard, and the durations of both sides of calls, ask for exemplars."""
+    asking = {(query.board, query.panel) for query in queries() if query.exemplars}
+    assert {("bookshop", "How long pages take"), ("bookshop", "p99 by HTTP status")} <= asking
+    assert {("grpc", "Client: p50, p90, p99"), ("grpc", "Server: p50, p90, p99")} <= asking
+
+
+def test_runbooks_are_there() -> None:
+    """Each runbook that a dashboard names is a page of this repository and of an alert of alerts.yml."""
+    rules = yaml.safe_load((ROOT / "alerts.yml").read_text())["groups"]
+    alerts = {rule["alert"] for group in rules for rule in group["rules"] if "alert" in rule}
+    named = set(re.findall(r"docs/runbooks/(\w+)\.md", json.dumps(boards())))
+    assert named == alerts
+    assert all((ROOT / "docs" / "runbooks" / f"{name}.md").exists() for name in named)
+
+
+def test_alerts_lead_to_dashboards() -> None:
+    """The dashboard link of each alert is to a dashboard that is there, with variables that it has."""
+    links = re.findall(r"localhost:3000/d/(\w+)\?([^\s\"]*)", (ROOT / "alerts.yml").read_text())
+    assert links
+    for uid, query in links:
+        variables = {variable["name"] for variable in boards()[uid]["templating"]["list"]}
+        assert set(re.findall(r"var-(\w+)=", query)) <= variables
+
+
+def test_data_sources_lead_to_each_other() -> None:
+    """Exemplars open their trace in Jaeger, and spans their metrics in Prometheus, by uids that never change."""
+    text = (ROOT / "grafana/provisioning/datasources/datasources.yml").read_text()
+    sources = {source["uid"]: source for source in yaml.safe_load(text)["datasources"]}
+    assert {uid: source["url"] for uid, source in sources.items()} == {
+        "prometheus": "http://prometheus:9090",
+        "jaeger": "http://jaeger:16686",
+    }
+    (destination,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert (destination["name"], destination["datasourceUid"]) == ("trace_id", "jaeger")
+    assert sources["jaeger"]["jsonData"]["tracesToMetrics"]["datasourceUid"] == "prometheus"
+    scrape = yaml.safe_load((ROOT / "prometheus.yml").read_text())["global"]["scrape_interval"]
+    assert sources["prometheus"]["jsonData"]["timeInterval"] == scrape
+
+
+def test_grafana_finds_the_dashboards() -> None:
+    """The folder that Grafana reads dashboards from, and the home page, are where compose.yaml puts them."""
+    providers = yaml.safe_load((ROOT / "grafana/provisioning/dashboards/dashboards.yml").read_text())[
+        "providers"
+    ]
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]
+    (folder,) = [provider["options"]["path"] for provider in providers]
+    assert f"./grafana/dashboards:{folder}:ro" in service["volumes"]
+    assert service["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/bookshop.json"
