@@ -66,6 +66,7 @@ class SyncRpc(ServerRpc):
 
     def __init__(self, handler: Any, behavior: Any, bound: Bound, metadata: Any) -> None:
         super().__init__(handler, behavior, bound, metadata)
+        self._is_over = False
         task: Any = asyncio.current_task()
         self._task = task
         task.add_done_callback(self._over)  # gRPC tells a plain function's context of no cancellation
@@ -77,12 +78,18 @@ class SyncRpc(ServerRpc):
             self.complete()
         return response
 
+    def peer(self, context: Any) -> str:
+        """The client's address; of an RPC that is over before its thread starts, gRPC crashes on the question."""
+        return "" if self._is_over else str(context.peer())
+
     def seen(self, context: Any) -> Any:
         """The context that the handler sees."""
         return SyncContext(context)
 
     def watch(self) -> None:
-        """The task is watched already."""
+        """The task is watched already; it may have ended before the handler's thread began."""
+        if self._is_over:
+            self._over(self._task)
 
     def status(self, default: str) -> str:
         """What an asyncio server sends: an exception is never OK."""
@@ -90,10 +97,11 @@ class SyncRpc(ServerRpc):
         return default if status == "OK" else status
 
     def is_cancelled(self) -> bool:
-        """Whether the client cancelled."""
-        return bool(self._task.cancelled())
+        """Whether the client cancelled; gRPC's task then ends as if it had not been."""
+        return bool(self._task.cancelling())
 
     def _over(self, _: Any) -> None:
+        self._is_over = True
         if self._context is not None:
             self._context.gone = self.is_cancelled()
             if not self._context.gone and self.status("OK") != "OK":

@@ -159,7 +159,7 @@ class ServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
         self._call = self._scope.run(
             self._bound.begin,
             self._metadata,
-            context.peer(),
+            self.peer(context),
             deadline_left_s(context),
             self.queued_s(),
             attempts(self._metadata),
@@ -173,6 +173,10 @@ class ServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
     def in_scope(self, function: Callable[..., Any]) -> Any:
         """Call with the call's span as the current one."""
         return self._scope.run(function)
+
+    def peer(self, context: Any) -> str:
+        """The client's address."""
+        return str(context.peer())
 
     def seen(self, context: Any) -> Any:
         """The context that the handler sees."""

@@ -54,8 +54,10 @@ class Seen:
     flavour is "sync", "aio" (async handlers) or "plain" (plain functions on an asyncio server).
     """
 
-    def __init__(self, flavour: str) -> None:
+    def __init__(self, flavour: str, stays: bool) -> None:
         self.flavour = flavour
+        # Asked by a thread once the RPC is over, an asyncio server crashes.
+        self.asks_peer = stays or flavour != "plain"
         self.events: list[Any] = []
         self.spans: list[str] = []
         self.closing_span: str | None = None
@@ -86,7 +88,7 @@ class Seen:
         sees = context.invocation_metadata()
         self.events += [
             ("metadata", plain(sees)),
-            ("peer", context.peer().partition(":")[0]),
+            ("peer", context.peer().partition(":")[0] if self.asks_peer else None),
             ("has deadline", (context.time_remaining() or 1e9) < 1e6),
             ("lacks", [n for n in CONTEXT_NAMES[self.flavour].split() if not hasattr(context, n)]),
         ]
@@ -133,7 +135,8 @@ class Case:
     it); `server_status`, where it is not the client's ("any" where timing decides, "none" where the call never gets there); `calls`, how many it
     makes (0 where they are not to its own method, or never get that far); `loose`,
     where the numbers of messages depend on timing; `racy`, where all that the handler sees does; `closes`,
-    whether gRPC itself closes the generator that it leaves.
+    whether gRPC itself closes the generator that it leaves; `stays`, whether the client is sure to wait for the
+    handler's end.
     """
 
     name: str
@@ -150,6 +153,7 @@ class Case:
     loose: bool = False
     racy: bool = False
     closes: bool = True
+    stays: bool = False
 
     @property
     def method(self) -> str:

@@ -39,7 +39,7 @@ def behaviour(
     kinds: tuple[str, ...] = KINDS,
     ending: str = "answers",
     client: str = "sync",
-    servers: tuple[str, ...] = ("sync", "aio"),
+    servers: tuple[str, ...] = ("sync", "aio", "plain"),
     **options: Any,
 ) -> Callable[[Any], Any]:
     """Put a function into the table of client behaviours, under its own name."""
@@ -59,7 +59,7 @@ def client_cases() -> Iterator[Case]:
     for name, told in BEHAVIOURS.items():
         for kind in told.kinds:
             for server in told.servers:
-                body = sync_body if server == "sync" else aio_body
+                body = aio_body if server == "aio" else sync_body
                 yield Case(
                     name=f"{name}/{kind}/{server} server",
                     flavour=server,

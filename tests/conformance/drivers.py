@@ -29,7 +29,7 @@ class Client:
         self.channel, self.case, self.seen, self.world = channel, case, seen, world
         self.stub = getattr(channel, case.kind)(case.method, serialize, deserialize)
         self.spans: list[bool] = []
-        self.target = world.targets["sync" if case.flavour == "sync" else "aio", case.transport]
+        self.target = world.targets[case.flavour, case.transport]
         self.streams = case.kind.endswith("stream")
 
     def note_span(self) -> None:

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from tests.conformance.cases import TIMEOUT_S, Seen, plain
 
 CODE = grpc.StatusCode
-SLOW_S = 0.6
+SLOW_S = 2.0
 Act = Callable[[Any, Seen], Any]
 
 

@@ -23,7 +23,7 @@ def outcomes(run: Run, stack: Any) -> dict[str, Outcome]:
             client.get(case.method[1:], Told()),
             run.client_spans.get(case.name, []),
             {
-                "server": stack.signals("sync" if case.flavour == "sync" else "aio"),
+                "server": stack.signals(case.flavour),
                 "client": stack.signals(case.client),
             },
         )

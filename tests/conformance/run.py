@@ -39,8 +39,8 @@ class Run:
 
     def _observe(self, case: Case) -> dict[str, Any]:
         seen = self.methods.seen[case.name]
-        server = "sync" if case.flavour == "sync" else "aio"
-        client = Client(self._world.channel(case.client, server, case.transport), case, seen, self._world)
+        channel = self._world.channel(case.client, case.flavour, case.transport)
+        client = Client(channel, case, seen, self._world)
         self.client_spans[case.name] = client.spans
         try:
             saw = case.drive(client) if case.client == "sync" else self._world.loop.run(case.drive(client))

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from tests.conformance.cases import KINDS, Case
+from tests.conformance.cases import KINDS, TIMEOUT_S, Case
 from tests.conformance.drivers import standard, standard_aio
 from tests.conformance.endings import ENDINGS, FEW
 from tests.conformance.forms import AIO, STREAM, UNARY, aio_body, sync_body
@@ -90,6 +90,7 @@ def _case(flavour: str, kind: str, form: str, end: str, handler: Any, client: st
         server_status=ending.server_status,
         loose=ending.loose or form in EAGER or _is_uncalled(flavour, form),
         # A traceback, while somebody keeps it, keeps the generator of a response that was not serialized.
+        stays=ending.timeout_s == TIMEOUT_S,
         closes=form not in {"iterator", "next only", "map"} and "wrong type" not in end,
     )
 

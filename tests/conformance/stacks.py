@@ -30,12 +30,12 @@ class Ours(Bare):
     name = "ours"
 
     def __init__(self) -> None:
-        self.servers: dict[str, list[MemoryTelemetry]] = {"sync": [], "aio": []}
+        self.servers: list[MemoryTelemetry] = []
         self.clients: list[MemoryTelemetry] = []
 
     def server(self, flavour: str) -> list[Any]:
         telemetry = MemoryTelemetry("server")
-        self.servers[flavour].append(telemetry)
+        self.servers.append(telemetry)
         interceptors: list[Any] = (
             telemetry.server_interceptors() if flavour == "sync" else telemetry.aio_server_interceptors()
         )
@@ -58,8 +58,7 @@ class Ours(Bare):
 
     def told(self, side: str) -> Side:
         """What its telemetry told."""
-        servers = [telemetry for made in self.servers.values() for telemetry in made]
-        return told_by_ours(servers if side == "server" else self.clients, side)
+        return told_by_ours(self.servers if side == "server" else self.clients, side)
 
 
 class Idle(Bare):

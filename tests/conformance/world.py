@@ -8,6 +8,7 @@ import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import grpc
 
 from tests.conformance.cases import Case, Seen, deserialize, serialize
 
-MIGRATED = 48  # threads of the asyncio server for plain handlers
+MIGRATED = 128  # threads for plain handlers of an asyncio server: a stream that was left keeps its own
 
 
 class Stack(Protocol):
@@ -24,7 +25,7 @@ class Stack(Protocol):
     name: str
 
     def server(self, flavour: str) -> list[Any]:
-        """Interceptors for a server; flavour is "sync" or "aio"."""
+        """Interceptors for a server; flavour is "sync", "aio" or "plain" (asyncio, with plain handlers)."""
         ...
 
     def channel(self, bare: grpc.Channel, target: str) -> grpc.Channel:
@@ -43,7 +44,7 @@ class Methods(grpc.GenericRpcHandler):
         self.seen: dict[str, Seen] = {}
         self._handlers: dict[str, Any] = {}
         for case in cases:
-            seen = self.seen[case.name] = Seen(case.flavour)
+            seen = self.seen[case.name] = Seen(case.flavour, case.stays)
             make = getattr(grpc, f"{case.kind}_rpc_method_handler")
             if (behavior := case.handler(seen)) is not None:
                 self._handlers[case.method] = make(behavior, deserialize, serialize)
@@ -65,9 +66,12 @@ class Loop:
         """Run it there and wait for it here."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
-    def close(self) -> None:
-        """Stop it, and all that waits for it: a thread of a plain stream that was left waits for ever."""
-        self.run(self._cancel_all())
+    def close(self, pool: ThreadPoolExecutor) -> None:
+        """Stop it, once its pool's threads have ended: that of a plain stream that was left waits for ever."""
+        ending = threading.Thread(target=pool.shutdown)
+        ending.start()
+        while ending.is_alive():
+            self.run(self._cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         if not self._thread.is_alive():
@@ -89,6 +93,7 @@ class World:
         self.folder = Path(self._ends.enter_context(tempfile.TemporaryDirectory()))
         self.key, self.certificate = certificate(self.folder)
         self.loop = Loop()
+        self._pool = ThreadPoolExecutor(MIGRATED)
         self.targets: dict[tuple[str, str], str] = {}
         self._channels: dict[tuple[str, str, str], Any] = {}
         self._lock = threading.Lock()
@@ -106,14 +111,14 @@ class World:
             self._ends.callback(_stop, server)
 
     async def _start_aio(self, methods: Methods) -> None:
-        for limit in (None, 1):
+        for flavour, limit in product(("aio", "plain"), (None, 1)):
             server = grpc.aio.server(
-                ThreadPoolExecutor(MIGRATED),
-                interceptors=self.stack.server("aio"),
+                self._pool,
+                interceptors=self.stack.server(flavour),
                 maximum_concurrent_rpcs=limit,
             )
             server.add_generic_rpc_handlers((methods,))
-            self._bind(server, "aio", limit)
+            self._bind(server, flavour, limit)
             await server.start()
             self._ends.callback(self._stop_aio, server)
 
@@ -167,7 +172,7 @@ class World:
         try:
             self._ends.close()
         finally:
-            self.loop.close()
+            self.loop.close(self._pool)
 
     @contextmanager
     def wire(self, target: str) -> Iterator[tuple[str, dict[str, int]]]:
