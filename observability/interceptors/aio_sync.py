@@ -79,7 +79,7 @@ class SyncRpc(ServerRpc):
         return response
 
     def peer(self, context: Any) -> str:
-        """The client's address; of an RPC that is over before its thread starts, gRPC crashes on the question."""
+        """The client's address. Asked for that of an RPC that ended before its thread began, gRPC crashes."""
         return "" if self._is_over else str(context.peer())
 
     def seen(self, context: Any) -> Any:
@@ -95,6 +95,10 @@ class SyncRpc(ServerRpc):
         """What an asyncio server sends: an exception is never OK."""
         status = super().status(default)
         return default if status == "OK" else status
+
+    def is_told_later(self) -> bool:
+        """Also for a stream of responses: its thread runs ahead of gRPC, which may fail to send the last."""
+        return self.response_streaming or super().is_told_later()
 
     def is_cancelled(self) -> bool:
         """Whether the client cancelled; gRPC's task then ends as if it had not been."""

@@ -116,16 +116,17 @@ class ServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
                 self.end(lost_status(self._context))
 
     def complete(self) -> None:
-        """The handler is done and did not raise: the status is what it set, or OK.
+        """The handler is done and did not raise: the status is what it set, or OK."""
+        self._said = self.status("OK"), text(self._context.details())
+        if not self.is_told_later():
+            self.end(*self._said)
 
-        To a handler that reads requests, a client that cancels may look like one that has sent them all: what
-        it was is known when gRPC is done with the RPC.
+    def is_told_later(self) -> bool:
+        """Whether what the handler said holds only when gRPC is done with the RPC.
+
+        To a handler that reads requests, a client that cancels may look like one that has sent them all.
         """
-        said = self.status("OK"), text(self._context.details())
-        if self._requests is None:
-            self.end(*said)
-        else:
-            self._said = said
+        return self.request_streaming
 
     def unparsable(self, error: Exception) -> tuple[str, str]:  # noqa: ARG002 (gRPC's words say nothing of it)
         """Status and details when a request cannot be parsed."""

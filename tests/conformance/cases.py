@@ -12,6 +12,7 @@ import grpc
 from opentelemetry.trace import format_span_id, get_current_span
 
 TIMEOUT_S = 10.0
+SOON_S = 6.0
 KINDS = ("unary_unary", "stream_unary", "unary_stream", "stream_stream")
 NO_CODE = "has no code()"
 AS_METHOD = str.maketrans("/ ", "._")
@@ -112,11 +113,11 @@ class Seen:
     def saw(self, expected: bool) -> list[Any]:
         """The events, once the handler has ended; expected is whether it is to be called at all."""
         if expected:
-            self.entered.wait(2)
+            self.entered.wait(SOON_S)
         if self.entered.is_set():
             self.events.append(("ended", self.ended.wait(3)))
             if self.flavour != "plain":
-                self.events.append(("called back", self.called_back.wait(2)))
+                self.events.append(("called back", self.called_back.wait(SOON_S)))
         return self.events
 
 

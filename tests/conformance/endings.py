@@ -16,6 +16,7 @@ from tests.conformance.cases import TIMEOUT_S, Seen, plain
 
 CODE = grpc.StatusCode
 SLOW_S = 2.0
+LATE_S = 0.1  # so late that the deadline has passed for the client, too
 Act = Callable[[Any, Seen], Any]
 
 
@@ -143,7 +144,7 @@ def slow(context: Any, seen: Seen) -> Any:
     end = time.monotonic() + TIMEOUT_S
     while _waited_for(context, seen) and time.monotonic() < end:
         time.sleep(0.01)
-    time.sleep(0.05)
+    time.sleep(LATE_S)
     return b"late"
 
 
@@ -186,6 +187,7 @@ def waits(context: Any, seen: Seen) -> Any:
     while not seen.released.wait(0.01):
         if not _waited_for(context, seen):
             seen.events.append("client gone")
+            time.sleep(LATE_S)
             return b"late"
     return b"done"
 

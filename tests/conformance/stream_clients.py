@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Any
 
-from tests.conformance.cases import TIMEOUT_S, attempt, call_seen, plain
+from tests.conformance.cases import SOON_S, TIMEOUT_S, attempt, call_seen, plain
 from tests.conformance.clients import HOLD_S, MANY, active, behaviour, ended, within
 from tests.conformance.drivers import collect
 
@@ -34,7 +34,7 @@ def fails_in_the_middle(client: Any) -> Any:
 def active_stream(client: Any) -> Any:
     call = started(client)
     first = next(call)
-    client.seen.waiting.wait(2)
+    client.seen.waiting.wait(SOON_S)
     facts = active(call) | {"initial": plain(call.initial_metadata())}
     return {"first": first, "active": facts, "cancel": call.cancel()} | ended(call)
 
@@ -43,7 +43,7 @@ def active_stream(client: Any) -> Any:
 def left_early_and_cancelled(client: Any) -> Any:
     call = started(client)
     first = next(call)
-    client.seen.waiting.wait(2)
+    client.seen.waiting.wait(SOON_S)
     call.cancel()
     return {"first": first, "next": attempt(lambda: next(call))} | call_seen(call)
 
@@ -53,7 +53,7 @@ def left_early_and_dropped(client: Any) -> Any:
     first = []
     for response in started(client):
         first.append(response)
-        if client.seen.waiting.wait(2):
+        if client.seen.waiting.wait(SOON_S):
             break
     collect(time.monotonic())
     return {"first": first, "gone": within(client.seen.ended.is_set, 1)}
@@ -62,14 +62,14 @@ def left_early_and_dropped(client: Any) -> Any:
 @behaviour(MANY, ending="waits")
 def cancelled_unread(client: Any) -> Any:
     call = started(client)
-    client.seen.waiting.wait(2)
+    client.seen.waiting.wait(SOON_S)
     return {"cancel": call.cancel()} | ended(call)
 
 
 @behaviour(MANY, ending="waits")
 def never_iterated(client: Any) -> Any:
     call = started(client)
-    sent = client.seen.waiting.wait(2)
+    sent = client.seen.waiting.wait(SOON_S)
     call.cancel()
     return {"sent at the call": sent}
 
@@ -79,13 +79,17 @@ def never_iterated_to_its_end(client: Any) -> Any:
     call = started(client)
     done = threading.Event()
     call.add_done_callback(lambda _: done.set())
-    return {"handler ends": client.seen.ended.wait(2), "told unread": done.wait(0.3), "cancel": call.cancel()}
+    return {
+        "handler ends": client.seen.ended.wait(SOON_S),
+        "told unread": done.wait(0.3),
+        "cancel": call.cancel(),
+    }
 
 
 @behaviour(MANY, ending="waits", loose=True)
 def never_iterated_and_dropped(client: Any) -> Any:
     call = started(client)
-    sent = client.seen.waiting.wait(2)
+    sent = client.seen.waiting.wait(SOON_S)
     del call
     collect(time.monotonic())
     return {"sent": sent, "gone": within(client.seen.ended.is_set, 1)}
@@ -125,7 +129,7 @@ def callbacks_in_order(client: Any) -> Any:
 def cancelled_from_another_thread(client: Any) -> Any:
     call = started(client)
     first = [next(call), next(call)]
-    client.seen.waiting.wait(2)
+    client.seen.waiting.wait(SOON_S)
     timer = threading.Timer(0.05, call.cancel)
     timer.start()
     raised = attempt(lambda: next(call))
@@ -145,6 +149,6 @@ def channel_closed_while_open(client: Any) -> Any:
     stub = getattr(channel, client.case.kind)(client.case.method)
     call = stub(client.request(), timeout=TIMEOUT_S)
     first = next(call)
-    client.seen.waiting.wait(2)
+    client.seen.waiting.wait(SOON_S)
     channel.close()
     return {"first": first, "next": attempt(lambda: (next(call), next(call)))} | call_seen(call)
