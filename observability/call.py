@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from observability.failures import Failures
@@ -14,7 +15,7 @@ MAX_METHODS = 1000
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Method:
     """What is the same for each call of a method, so that signals can work it out once.
 
@@ -31,17 +32,17 @@ class Method:
     port: int | None = None
     quiet: bool = False
 
-    @property
+    @cached_property
     def answers(self) -> str:
         """The direction of responses, seen from this side: "sent" or "received"."""
         return "sent" if self.side == "server" else "received"
 
-    @property
+    @cached_property
     def streams_responses(self) -> bool:
         """Whether it answers with a stream."""
         return self.kind in {"server_stream", "bidi_stream"}
 
-    @property
+    @cached_property
     def full_name(self) -> str:
         """Service and method as one name, `package.Service/Method`."""
         return f"{self.service}/{self.name}"
@@ -70,13 +71,14 @@ class Call:
     along to the server; `received` and `sent` count messages; `trace_id` and `span_id` (hexadecimal, empty
     when there is no trace) and `sampled` are set by the tracing signal. `queued_s` is how long the call
     waited for a thread (None: it needs none), `attempts` how many tries its client made before this one,
-    `first_ns` how long its first response took (0: none yet).
+    `first_ns` how long the first of many responses took (0: none yet). `duration_s` is told once the call has
+    ended, as is `deadline_left_s`, what was left of the deadline then (None: it had none).
     """
 
     __slots__ = (
-        "_ends", "_failures", "_listeners", "_start_ns", "attempts", "deadline_s", "details", "duration_ns",
-        "error", "first_ns", "headers", "metadata", "method", "peer", "queued_s", "received", "sampled",
-        "sent", "span_id", "started_ns", "status", "trace_id", "trailers",
+        "_ends", "_failures", "_listeners", "_start_ns", "attempts", "deadline_left_s", "deadline_s",
+        "details", "duration_ns", "duration_s", "error", "first_ns", "headers", "metadata", "method", "peer",
+        "queued_s", "received", "sampled", "sent", "span_id", "started_ns", "status", "trace_id", "trailers",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +99,7 @@ class Call:
         self.trace_id = self.span_id = ""
         self.sampled = False
         self.received = self.sent = self.first_ns = self.duration_ns = 0
+        self.duration_s, self.deadline_left_s = 0.0, deadline_s
         self.status = self.details = ""
         self.error: BaseException | None = None
         self.trailers: Metadata = ()
@@ -107,23 +110,16 @@ class Call:
         self._listeners: list[tuple[str, Listener]] = []
 
     @property
-    def duration_s(self) -> float:
-        """How long the call took, once it has ended."""
-        return self.duration_ns / 1e9
+    def has_ended(self) -> bool:
+        """Whether it was said how the call ended."""
+        return not self._ends
 
     @property
     def is_late(self) -> bool:
         """Whether its deadline has passed."""
-        return self.deadline_s is not None and self.elapsed_ns() >= self.deadline_s * 1e9
-
-    @property
-    def deadline_left_s(self) -> float | None:
-        """What was left of the deadline when the call ended; None when it had none."""
-        return None if self.deadline_s is None else max(self.deadline_s - self.duration_s, 0.0)
-
-    def elapsed_ns(self) -> int:
-        """How long ago the call started."""
-        return time.perf_counter_ns() - self._start_ns
+        return (
+            self.deadline_s is not None and time.perf_counter_ns() - self._start_ns >= self.deadline_s * 1e9
+        )
 
     def start(self, starts: Iterable[tuple[str, Start]]) -> None:
         """Let each signal begin; one that fails is counted and left out."""
@@ -147,8 +143,8 @@ class Call:
             self.sent += 1
         else:
             self.received += 1
-        if not self.first_ns and direction == self.method.answers:
-            self.first_ns = self.elapsed_ns()
+        if not self.first_ns and self.method.streams_responses and direction == self.method.answers:
+            self.first_ns = time.perf_counter_ns() - self._start_ns
         for name, listener in self._listeners:
             try:
                 listener(self, direction)
@@ -166,7 +162,10 @@ class Call:
             ends = self._ends.pop()  # atomic: of two threads that race to end a call, one gets it
         except IndexError:
             return
-        self.duration_ns = self.elapsed_ns()
+        self.duration_ns = time.perf_counter_ns() - self._start_ns
+        self.duration_s = self.duration_ns / 1e9
+        if self.deadline_s is not None:
+            self.deadline_left_s = max(self.deadline_s - self.duration_s, 0.0)
         self.status, self.details, self.error, self.trailers = status, details, error, trailers
         for name, end in reversed(ends):
             try:

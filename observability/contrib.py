@@ -9,7 +9,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import Span, SpanKind, get_current_span
 
 SCOPE = "opentelemetry.instrumentation.grpc"
-MODULES = {f"{SCOPE}.{name}" for name in ("_aio_client", "_aio_server", "_client", "_server")}
+MODULES = tuple(f"{SCOPE}.{name}" for name in ("_aio_client", "_aio_server", "_client", "_server"))
 
 logger = logging.getLogger(__name__)
 
@@ -18,18 +18,26 @@ class Contrib:
     """Knows whether contrib's interceptors are about, and says so once."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._told = self._loaded = False
+        self._modules = 0
+
+    def is_loaded(self) -> bool:
+        """Whether there may be interceptors of contrib; looked for anew when modules were loaded since."""
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            self._loaded = any(module in sys.modules for module in MODULES)
+        return self._loaded
 
     def stands_back(self) -> AbstractContextManager[None]:
         """A context in which contrib's interceptors, inside of ours, let calls pass."""
-        if MODULES.isdisjoint(sys.modules):
+        if not self.is_loaded():
             return nullcontext()
         self._tell()
         return suppress_instrumentation()
 
     def span(self, kind: SpanKind, context: Context | None = None) -> Span | None:
         """The span that contrib's interceptor, outside of ours, has made for this very call."""
-        if MODULES.isdisjoint(sys.modules):
+        if not self.is_loaded():
             return None
         span = get_current_span(context)
         scope = getattr(span, "instrumentation_scope", None)

@@ -15,6 +15,7 @@ from opentelemetry.sdk.environment_variables import (
 )
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import TraceFlags
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from observability.failures import Failures
@@ -75,7 +76,8 @@ class SpanQueue(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span; never waits."""
-        if not (span.context and span.context.trace_flags.sampled):
+        context = span.context
+        if context is None or not context.trace_flags & TraceFlags.SAMPLED:
             return
         if self._stopping:
             self._late.inc()

@@ -1,11 +1,14 @@
 """Metric families that several Telemetry objects can share in one registry."""
 
 import os
-from collections.abc import Sequence
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.samples import Exemplar
 
 Family = TypeVar("Family", bound=MetricWrapperBase)
 
@@ -33,6 +36,30 @@ def family(
     if not isinstance(found, kind) or tuple(found._labelnames) != tuple(labels):
         raise ValueError(f"metric {name} is already registered as another {type(found).__name__}")
     return found
+
+
+# prometheus_client checks at each call what holds for all: that the metric has its labels, and that those of
+# an exemplar are allowed. The two below leave that out, which halves the cost, and so touch what is its own.
+
+
+def adder(child: Counter | Gauge) -> Callable[[float], None]:
+    """What adds to the child: inc, and with a number below zero dec."""
+    add: Callable[[float], None] = child._value.inc
+    return add
+
+
+def observer(child: Histogram) -> Callable[[float, dict[str, str] | None], None]:
+    """The child's observe; the labels of the exemplar are at most 128 characters together."""
+    bounds, buckets, total = child._upper_bounds, child._buckets, child._sum
+
+    def observe(amount: float, exemplar: dict[str, str] | None) -> None:
+        total.inc(amount)
+        bucket = buckets[bisect_left(bounds, amount)]
+        bucket.inc(1)
+        if exemplar:
+            bucket.set_exemplar(Exemplar(exemplar, amount, time.time()))
+
+    return observe
 
 
 def shared() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from observability.call import OTHER, Call, End, Method, Start
-from observability.families import family
+from observability.families import adder, family, observer
 
 LABELS = ("grpc_type", "grpc_service", "grpc_method")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -85,31 +85,37 @@ class Metrics:
 
     def _bind(self, method: Method, values: tuple[str, ...]) -> Start:
         labels = (method.kind, method.service, method.name, *values)
-        started, in_flight = self._started.labels(*labels), self._in_flight.labels(*labels)
-        seconds, deadline = self._seconds.labels(*labels), self._deadline.labels(*labels)
-        received, sent = self._received.labels(*labels), self._sent.labels(*labels)
-        first = self._first.labels(*labels) if method.streams_responses else None
-        codes = {"OK": self._handled.labels(*labels, "OK")}
+        started, in_flight = adder(self._started.labels(*labels)), adder(self._in_flight.labels(*labels))
+        seconds, deadline = observer(self._seconds.labels(*labels)), observer(self._deadline.labels(*labels))
+        received, sent = adder(self._received.labels(*labels)), adder(self._sent.labels(*labels))
+        first = observer(self._first.labels(*labels)) if method.streams_responses else None
+        codes = {"OK": adder(self._handled.labels(*labels, "OK"))}
+        streams = method.kind != "unary"
 
         def end(call: Call) -> None:
-            in_flight.dec()
+            in_flight(-1)
             if (handled := codes.get(call.status)) is None:
-                handled = codes[call.status] = self._handled.labels(*labels, call.status)
-            handled.inc()
-            seconds.observe(call.duration_s, exemplar(call.trace_id, call.span_id) if call.sampled else None)
+                handled = codes[call.status] = adder(self._handled.labels(*labels, call.status))
+            handled(1)
+            duration_s = call.duration_s
+            seconds(duration_s, exemplar(call.trace_id, call.span_id) if call.sampled else None)
             if call.deadline_s:
-                deadline.observe(min(call.duration_s / call.deadline_s, 1.0))
+                deadline(min(duration_s / call.deadline_s, 1.0), None)
             if first is not None and call.first_ns:
-                first.observe(call.first_ns / 1e9)
+                first(call.first_ns / 1e9, None)
+            if not streams:
+                received(call.received)
+                sent(call.sent)
 
         def start(call: Call) -> End:
-            started.inc()
-            in_flight.inc()
-            call.listen(self.name, message)
+            started(1)
+            in_flight(1)
+            if streams:
+                call.listen(self.name, message)
             return end
 
         def message(_: Call, direction: str) -> None:
-            (sent if direction == "sent" else received).inc()
+            (sent if direction == "sent" else received)(1)
 
         return start
 

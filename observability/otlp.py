@@ -1,5 +1,9 @@
-"""The OTLP exporter, with a quick way for the spans of calls: what they have in common is encoded once."""
+"""The OTLP exporter, with a quick way for the spans of calls: what they have in common is encoded once.
 
+Format: https://protobuf.dev/programming-guides/encoding/
+"""
+
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,61 +14,81 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import Status, StatusCode
 
-from observability.spans import CallSpan
+from observability.spans import CallSpan, CallTracer
 
-FLAGS = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
-REMOTE = trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
-FIELDS = {str: "string_value", bool: "bool_value", int: "int_value", float: "double_value"}
-SPANS = bytes((trace_pb2.ScopeSpans.SPANS_FIELD_NUMBER << 3 | 2,))  # the tag of a field with a length
+LOCAL = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+REMOTE = LOCAL | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+TYPES = {str: "string_value", bool: "bool_value", float: "double_value"}
+FIXED64, LENGTH, FIXED32 = 1, 2, 5  # the wire types
+INT64 = 1 << 63
+UINT64 = (1 << 64) - 1
+
+
+@lru_cache(maxsize=16384)
+def _varint(number: int) -> bytes:
+    low, rest = number & 0x7F, number >> 7
+    return bytes((low | 0x80,)) + _varint(rest) if rest else bytes((low,))
+
+
+def _tag(field: int, wire_type: int) -> bytes:
+    return _varint(field << 3 | wire_type)
+
+
+SPANS = _tag(trace_pb2.ScopeSpans.SPANS_FIELD_NUMBER, LENGTH)
+TRACE_ID = _tag(trace_pb2.Span.TRACE_ID_FIELD_NUMBER, LENGTH) + b"\x10"
+SPAN_ID = _tag(trace_pb2.Span.SPAN_ID_FIELD_NUMBER, LENGTH) + b"\x08"
+PARENT = _tag(trace_pb2.Span.PARENT_SPAN_ID_FIELD_NUMBER, LENGTH) + b"\x08"
+START = _tag(trace_pb2.Span.START_TIME_UNIX_NANO_FIELD_NUMBER, FIXED64)
+END = _tag(trace_pb2.Span.END_TIME_UNIX_NANO_FIELD_NUMBER, FIXED64)
+FLAGS = _tag(trace_pb2.Span.FLAGS_FIELD_NUMBER, FIXED32)
+ATTRIBUTE = _tag(trace_pb2.Span.ATTRIBUTES_FIELD_NUMBER, LENGTH)
+VALUE = _tag(KeyValue.VALUE_FIELD_NUMBER, LENGTH)
+INTEGER = _tag(AnyValue.INT_VALUE_FIELD_NUMBER, 0)
+OWN = struct.Struct("<2s16s2s8scQcQ2sI").pack
 
 
 class CallSpanExporter(OTLPSpanExporter):
     """Sends spans by OTLP; configured by OTEL_EXPORTER_OTLP_*, as the exporter that it is."""
 
     def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-        calls: dict[int, list[CallSpan]] = {}
+        calls: dict[CallTracer, list[CallSpan]] = {}
         others: list[ReadableSpan] = []
         for span in data:
             if isinstance(span, CallSpan) and span.is_plain:
-                calls.setdefault(id(span.instrumentation_scope), []).append(span)
+                calls.setdefault(span.tracer, []).append(span)
             else:
                 others.append(span)
-        request = encode_spans(others)
+        requests = [encode_spans(others)] if others or not calls else []
         for spans in calls.values():
-            frame = encode_spans(spans[:1])  # their resource and scope
-            encoded = frame.resource_spans[0].scope_spans[0]
+            request = encode_spans(spans[:1])  # their resource and scope
+            encoded = request.resource_spans[0].scope_spans[0]
             del encoded.spans[:]
             encoded.MergeFromString(b"".join(map(_encode, spans)))
-            request.MergeFrom(frame)
-        return request
+            requests.append(request)
+        for request in requests[1:]:
+            requests[0].MergeFrom(request)
+        return requests[0]
 
 
 def _encode(span: CallSpan) -> bytes:
-    """The span as one of a ScopeSpans' spans.
-
-    The encodings of parts of a message, put together, are the encoding of the message: what spans have in
-    common is taken from a cache. https://protobuf.dev/programming-guides/encoding/#last-one-wins
-    """
+    """The span as one of a ScopeSpans' spans: its own is packed, what others have, too, is kept encoded."""
     ids, parent = span.get_span_context(), span.parent
-    own = trace_pb2.Span(
-        trace_id=ids.trace_id.to_bytes(16, "big"),
-        span_id=ids.span_id.to_bytes(8, "big"),
-        parent_span_id=parent.span_id.to_bytes(8, "big") if parent else b"",
-        start_time_unix_nano=span.start_time or 0,
-        end_time_unix_nano=span.end_time or 0,
-        dropped_attributes_count=span.dropped_attributes,
-        flags=FLAGS | (REMOTE if parent and parent.is_remote else 0) | ids.trace_flags,
-    )
-    if ids.trace_state:
-        own.trace_state = ids.trace_state.to_header()
+    parts = [
+        OWN(
+            TRACE_ID, ids.trace_id.to_bytes(16, "big"), SPAN_ID, ids.span_id.to_bytes(8, "big"),
+            START, span.start_time, END, span.end_time,
+            FLAGS, ids.trace_flags | (REMOTE if parent and parent.is_remote else LOCAL),
+        ),
+        _same(span.name, span.kind.value),
+    ]  # fmt: skip
+    if parent:
+        parts += (PARENT, parent.span_id.to_bytes(8, "big"))
     if span.status.status_code is not StatusCode.UNSET:
-        own.status.code = span.status.status_code.value
-        own.status.message = span.status.description or ""
-    same = _same(span.name, span.kind.value)
-    pairs = [_pair(key, value) for key, value in span.values.items()]
-    body = b"".join((own.SerializeToString(), same, *pairs))
+        parts.append(_status(span.status))
+    parts += [_attribute(key, value) for key, value in span.values.items()]
+    body = b"".join(parts)
     return SPANS + _varint(len(body)) + body
 
 
@@ -73,13 +97,31 @@ def _same(name: str, kind: int) -> bytes:
     return trace_pb2.Span(name=name, kind=kind + 1).SerializeToString()  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=4096, typed=True)
-def _pair(key: str, value: Any) -> bytes:
-    pair = KeyValue(key=key, value=AnyValue(**{FIELDS[type(value)]: value}))
-    return trace_pb2.Span(attributes=[pair]).SerializeToString()
+def _status(status: Status) -> bytes:
+    code: Any = status.status_code.value
+    told = trace_pb2.Status(code=code, message=status.description or "")
+    return trace_pb2.Span(status=told).SerializeToString()
+
+
+def _attribute(key: str, value: Any) -> bytes:
+    if type(value) is not int:
+        return _other(key, value)
+    return _integer(key, value) if -INT64 <= value < INT64 else b""  # OTLP has no larger ones
+
+
+def _integer(key: str, number: int) -> bytes:
+    """Integers are of too many values to be kept, but all else of such an attribute is."""
+    digits = _varint(number & UINT64)
+    return _before(key, len(digits)) + digits
 
 
 @lru_cache(maxsize=4096)
-def _varint(number: int) -> bytes:
-    low, rest = number & 0x7F, number >> 7
-    return bytes((low | 0x80,)) + _varint(rest) if rest else bytes((low,))
+def _before(key: str, size: int) -> bytes:
+    pair = KeyValue(key=key).SerializeToString() + VALUE + _varint(len(INTEGER) + size) + INTEGER
+    return ATTRIBUTE + _varint(len(pair) + size) + pair
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _other(key: str, value: Any) -> bytes:
+    pair = KeyValue(key=key, value=AnyValue(**{TYPES[type(value)]: value}))
+    return trace_pb2.Span(attributes=[pair]).SerializeToString()

@@ -11,10 +11,12 @@ from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Link,
     NonRecordingSpan,
     Span,
@@ -23,22 +25,28 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
-    get_current_span,
+    set_span_in_context,
 )
 
 PLAIN = frozenset({str, int, float, bool})
+# set_span_in_context and get_current_span cost several times what they do; this is where they keep the span.
+(CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 UNSET = Status(StatusCode.UNSET)
+SAMPLED, UNSAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 
 
 class CallTracer:
-    """Starts the spans of calls; processor gets each when it ends."""
+    """Starts the spans of calls; processor gets each when it ends.
+
+    limits are those of a span: attributes, length of one, events.
+    """
 
     def __init__(self, provider: TracerProvider, processor: SpanProcessor | None, version: str) -> None:
         self._sampler, self._ids = provider.sampler, provider.id_generator
-        self._provider, self._processor = provider, processor
-        self._scope = InstrumentationScope("observability", version)
+        self.resource, self.processor = provider.resource, processor
+        self.scope = InstrumentationScope("observability", version)
         limits = SpanLimits()
-        self._limits = (limits.max_span_attributes, limits.max_attribute_length, limits.max_events)
+        self.limits = (limits.max_span_attributes, limits.max_attribute_length, limits.max_events)
 
     def start_span(
         self, name: str, context: Context, kind: SpanKind, values: dict[str, Any], start_time: int
@@ -47,57 +55,68 @@ class CallTracer:
 
         values are its attributes, and become its own.
         """
-        parent: SpanContext | None = get_current_span(context).get_span_context()
+        current: Any = context.get(CURRENT_SPAN)
+        parent: SpanContext | None = current.get_span_context() if current is not None else None
         if parent is None or not parent.is_valid:
             parent, trace_id = None, self._ids.generate_trace_id()
         else:
             trace_id = parent.trace_id
-        chosen = self._sampler.should_sample(context, trace_id, name, kind, values, ())
-        flags = TraceFlags(
-            TraceFlags.SAMPLED if chosen.decision is Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT
-        )
-        ids = SpanContext(trace_id, self._ids.generate_span_id(), False, flags, chosen.trace_state)
-        if chosen.decision is Decision.DROP:
-            return NonRecordingSpan(ids)
-        if chosen.attributes:
-            values.update(chosen.attributes)
-        span = CallSpan(
-            name, ids, parent, self._provider.resource, values, [], (), kind,
-            start_time=start_time, instrumentation_scope=self._scope,
-        )  # fmt: skip
-        span.made(self._processor, self._limits, values)
-        if self._processor is not None:
-            self._processor.on_start(span, context)  # type: ignore[arg-type]
+        if self._sampler is DEFAULT_ON and (parent is None or parent.trace_flags & SAMPLED):
+            # What that sampler would decide, which is OpenTelemetry's own unless another is asked for.
+            ids = SpanContext(
+                trace_id, self._ids.generate_span_id(), False, SAMPLED, parent.trace_state if parent else None
+            )
+        else:
+            chosen = self._sampler.should_sample(context, trace_id, name, kind, values, ())
+            flags = SAMPLED if chosen.decision is Decision.RECORD_AND_SAMPLE else UNSAMPLED
+            ids = SpanContext(trace_id, self._ids.generate_span_id(), False, flags, chosen.trace_state)
+            if chosen.decision is Decision.DROP:
+                return NonRecordingSpan(ids)
+            values.update(chosen.attributes or {})
+        span = CallSpan(self, name, ids, parent, kind, values, start_time)
+        if self.processor is not None:
+            self.processor.on_start(span, context)  # type: ignore[arg-type]
         return span
 
 
 class CallSpan(Span, ReadableSpan):
-    """The span of one call."""
+    """The span of one call.
 
-    def made(
+    values are its attributes. A plain span has all that were set, none of them a list, and no event, link or
+    state of other vendors.
+    """
+
+    _events: tuple[Event, ...] = ()
+    _links: tuple[Link, ...] = ()
+    _dropped = 0
+
+    def __init__(
         self,
-        processor: SpanProcessor | None,
-        limits: tuple[int | None, int | None, int | None],
+        tracer: CallTracer,
+        name: str,
+        ids: SpanContext,
+        parent: SpanContext | None,
+        kind: SpanKind,
         values: dict[str, Any],
+        start_time: int,
     ) -> None:
-        """Say where the span goes at its end, and its limits: attributes, length of one, events."""
-        self._processor, self._limits, self.values = processor, limits, values
-        self._state = UNSET
-        self._ended_ns: int | None = None
-        self._dropped = 0
-        self.is_plain = all(
-            type(value) in PLAIN for value in values.values()
-        )  # no event, no link, no list among the values
+        # Not ReadableSpan's own, which costs twice as much; what is the same for all spans is the tracer's.
+        self.tracer = tracer
+        self._name, self._context, self._parent, self._kind = name, ids, parent, kind
+        self._attributes = self.values = values
+        self._start_time, self._end_time = start_time, None
+        self._status = UNSET
+        self.is_plain = not ids.trace_state and _are_plain(values)
 
     @property
-    def status(self) -> Status:
-        """Unset, or an error."""
-        return self._state
+    def resource(self) -> Resource:
+        """The service."""
+        return self.tracer.resource
 
     @property
-    def end_time(self) -> int | None:
-        """Nanoseconds since the epoch; None before the end."""
-        return self._ended_ns
+    def instrumentation_scope(self) -> InstrumentationScope:
+        """This package."""
+        return self.tracer.scope
 
     @property
     def dropped_attributes(self) -> int:
@@ -110,7 +129,7 @@ class CallSpan(Span, ReadableSpan):
 
     def is_recording(self) -> bool:
         """Whether it has not ended."""
-        return self._ended_ns is None
+        return self._end_time is None
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set an attribute; a value of a type that is not allowed is left out with a warning."""
@@ -118,19 +137,19 @@ class CallSpan(Span, ReadableSpan):
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes; those over the limit are counted, and left out."""
-        most, longest, _ = self._limits
-        if longest is None and PLAIN.issuperset(map(type, attributes.values())):
-            if self._ended_ns is None and (most is None or len(self.values) + len(attributes) <= most):
+        most, longest, _ = self.tracer.limits
+        if longest is None and _are_plain(attributes):
+            if self._end_time is None and (most is None or len(self.values) + len(attributes) <= most):
                 self.values.update(attributes)
                 return
         else:
             self.is_plain = False
             attributes = BoundedAttributes(None, dict(attributes), immutable=False, max_value_len=longest)
         for key, value in attributes.items():
-            if self._ended_ns is not None or (
+            if self._end_time is not None or (
                 most is not None and len(self.values) >= most and key not in self.values
             ):
-                self._dropped += 1
+                self._dropped, self.is_plain = self._dropped + 1, False
             else:
                 self.values[key] = value
 
@@ -138,27 +157,27 @@ class CallSpan(Span, ReadableSpan):
         self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
     ) -> None:
         """Add an event, while there is room."""
-        most = self._limits[2]
-        if self._ended_ns is None and (most is None or len(self._events) < most):
+        most = self.tracer.limits[2]
+        if self._end_time is None and (most is None or len(self._events) < most):
             self.is_plain = False
             kept = BoundedAttributes(None, dict(attributes or {}), immutable=False)
-            self._events.append(Event(name, kept, timestamp or time.time_ns()))  # type: ignore[attr-defined]
+            self._events = (*self._events, Event(name, kept, timestamp or time.time_ns()))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         """Link another span."""
-        if self._ended_ns is None:
+        if self._end_time is None:
             self.is_plain = False
             self._links = (*self._links, Link(context, attributes))
 
     def update_name(self, name: str) -> None:
         """Give the span another name."""
-        if self._ended_ns is None:
+        if self._end_time is None:
             self._name = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Say how it went; OK is final."""
-        if self._state.status_code is not StatusCode.OK and self._ended_ns is None:
-            self._state = status if isinstance(status, Status) else Status(status, description)
+        if self._status.status_code is not StatusCode.OK and self._end_time is None:
+            self._status = status if isinstance(status, Status) else Status(status, description)
 
     def record_exception(
         self,
@@ -182,7 +201,11 @@ class CallSpan(Span, ReadableSpan):
 
     def end(self, end_time: int | None = None) -> None:
         """End the span, once."""
-        if self._ended_ns is None:
-            self._ended_ns = end_time or time.time_ns()
-            if self._processor is not None:
-                self._processor.on_end(self)
+        if self._end_time is None:
+            self._end_time = end_time or time.time_ns()
+            if self.tracer.processor is not None:
+                self.tracer.processor.on_end(self)
+
+
+def _are_plain(values: Mapping[str, Any]) -> bool:
+    return PLAIN.issuperset(map(type, values.values()))

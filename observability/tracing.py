@@ -3,6 +3,7 @@
 Convention: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -21,13 +22,12 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
     Tracer,
-    set_span_in_context,
 )
 
 from observability.call import OTHER, Call, End, Metadata, Method, Start
 from observability.contrib import Contrib
 from observability.rich_status import error_info
-from observability.spans import CallTracer
+from observability.spans import CURRENT_SPAN, CallTracer
 
 STATUS_CODE = "rpc.response.status_code"  # the convention is about to rename it to rpc.status_code
 MAX_DESCRIPTION = 256
@@ -39,6 +39,8 @@ SERVER_FAULTS = frozenset(
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 CARRIERS = {"tracestate", "baggage"}
 PLAIN_FIELDS = {"traceparent", "tracestate", "baggage"}
+TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
 REDACTED = "[REDACTED]"
 
@@ -106,15 +108,16 @@ class Tracing:
         name = values["rpc.method"]
         span = self._tracer.start_span(name, parent, kind, values, start_time=call.started_ns)
         # Never detached: the call runs in a contextvars context of its own, which goes when the call goes.
-        otel_context.attach(set_span_in_context(span, parent))
+        otel_context.attach(otel_context.Context({**parent, CURRENT_SPAN: span}))
         _name(call, span.get_span_context())
         return span
 
     def _end(self, span: Span) -> End:
         def end(call: Call) -> None:
             if span.is_recording():
-                span.set_attributes(self._ended(call))
-                if is_error(call):
+                failed = is_error(call)
+                span.set_attributes(self._ended(call, failed))
+                if failed:
                     span.set_status(Status(StatusCode.ERROR, call.details[:MAX_DESCRIPTION]))
                 if call.error is not None:
                     span.record_exception(call.error)
@@ -122,17 +125,17 @@ class Tracing:
 
         return end
 
-    def _ended(self, call: Call) -> dict[str, Any]:
+    def _ended(self, call: Call, failed: bool) -> dict[str, Any]:
         attributes: dict[str, Any] = {STATUS_CODE: call.status}
         if self._dup:
             attributes["rpc.grpc.status_code"] = grpc.StatusCode[call.status].value[0]
-        if is_error(call):
+        if failed:
             attributes["error.type"] = call.status
         if call.status != "OK" and (info := error_info(call.trailers)):
             attributes["error.reason"], attributes["error.domain"] = info
-        if call.deadline_s is not None and call.deadline_left_s is not None:
-            attributes["rpc.grpc.deadline_ms"] = int(call.deadline_s * 1e3)
-            attributes["rpc.grpc.deadline_left_ms"] = int(call.deadline_left_s * 1e3)
+        if (left_s := call.deadline_left_s) is not None:
+            attributes["rpc.grpc.deadline_ms"] = int((call.deadline_s or 0) * 1e3)
+            attributes["rpc.grpc.deadline_left_ms"] = int(left_s * 1e3)
         if call.attempts:
             attributes["rpc.grpc.previous_attempts"] = call.attempts
         if call.first_ns and call.method.streams_responses:
@@ -151,7 +154,7 @@ class Tracing:
 
 
 def _name(call: Call, ids: SpanContext) -> None:
-    call.trace_id, call.span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
+    call.trace_id, call.span_id = ids.trace_id.to_bytes(16, "big").hex(), ids.span_id.to_bytes(8, "big").hex()
     call.sampled = ids.trace_flags.sampled
 
 
@@ -169,7 +172,7 @@ def parent_of(metadata: Metadata) -> otel_context.Context:
     if isinstance(header, str) and _is_default(propagate.get_global_textmap()):
         ids = _read(header)
         if ids is not None:
-            return set_span_in_context(NonRecordingSpan(ids), otel_context.Context())
+            return otel_context.Context({CURRENT_SPAN: NonRecordingSpan(ids)})
     return propagate.extract(metadata, context=otel_context.Context(), getter=METADATA)
 
 
@@ -180,15 +183,18 @@ def _is_default(propagator: TextMapPropagator) -> bool:
 
 def _read(header: str) -> SpanContext | None:
     """A traceparent of version 00 (https://www.w3.org/TR/trace-context/); None for what needs more care."""
-    if len(header) != 55 or header[:3] != "00-" or header != header.lower():  # noqa: PLR2004 (the format's length)
+    parts = TRACEPARENT.fullmatch(header)
+    if parts is None:
         return None
-    try:
-        trace_id, span_id, flags = int(header[3:35], 16), int(header[36:52], 16), int(header[53:], 16)
-    except ValueError:
+    trace_id, span_id, flags = parts.groups()
+    if trace_id == NO_TRACE or span_id == NO_SPAN:
         return None
-    if header[35] != "-" or header[52] != "-" or "_" in header:
-        return None
-    return SpanContext(trace_id, span_id, True, TraceFlags(flags)) if trace_id and span_id else None
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, _flags(flags))
+
+
+@lru_cache(maxsize=256)
+def _flags(text: str) -> TraceFlags:
+    return TraceFlags(int(text, 16))
 
 
 def is_error(call: Call) -> bool:

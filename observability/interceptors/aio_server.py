@@ -28,7 +28,10 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
         """Give gRPC the recording handler. Runs in the RPC's own task."""
-        with self._contrib.stands_back():
+        if self._contrib.is_loaded():
+            with self._contrib.stands_back():
+                handler = await continuation(handler_call_details)
+        else:
             handler = await continuation(handler_call_details)
         return self._handlers.observed(handler_call_details, handler)
 
@@ -42,7 +45,7 @@ class AioServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
     def __init__(self, handler: Any, behavior: Any, bound: Bound, metadata: Any) -> None:
         self._handler, self._behavior, self._bound, self._metadata = handler, behavior, bound, metadata
         self._call: Call | None = None
-        self._context: Any = None
+        self._context: Any = None  # and the call are there once the handler has begun
         self._is_served = False
 
     async def serve(self, request: Any, context: Any) -> Any:
@@ -50,7 +53,8 @@ class AioServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
         self._begin(context)
         try:
             response = await self._behavior(request, context)
-            await self._look_for_cancellation()
+            if self.request_streaming:
+                await self._look_for_cancellation()
         except BaseException as error:
             self._fail(error)
             raise
@@ -65,7 +69,8 @@ class AioServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
         try:
             async for response in self._behavior(request, context):
                 yield response
-            await self._look_for_cancellation()
+            if self.request_streaming:
+                await self._look_for_cancellation()
         except GeneratorExit:  # gRPC dropped the stream; its callback ends the record
             raise
         except BaseException as error:
@@ -97,7 +102,7 @@ class AioServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
         if self._call is not None:
             self._call.message("sent")
             if self._is_served:
-                self._complete()
+                self._end("OK", text(self._context.details()))
         return data
 
     def _begin(self, context: Any) -> None:
@@ -114,28 +119,23 @@ class AioServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
 
         The cancellation itself is then a few turns of the loop behind.
         """
-        if self.request_streaming:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     def _will_answer(self) -> bool:
         """Whether gRPC will serialize the response, which may yet fail: it does so for OK alone."""
-        return not self._is_late() and self._status("OK") == "OK"
-
-    def _is_late(self) -> bool:
-        """Whether the deadline passed while the handler ran: nobody waits for its response."""
-        return self._call is not None and self._call.is_late
+        return self._status("OK") == "OK" and not (self._call and self._call.is_late)
 
     def _complete(self) -> None:
         """The handler is done and did not raise: the status is what it set, or OK."""
-        if self._is_late():
+        if self._call and self._call.is_late:  # nobody waits for its response
             self._end("DEADLINE_EXCEEDED")
         else:
             self._end(self._status("OK"), text(self._context.details()))
 
     def _fail(self, error: BaseException) -> None:
         """The handler raised, was cancelled or aborted, or its response could not be serialized."""
-        if isinstance(error, asyncio.CancelledError) or self._is_late():
+        if isinstance(error, asyncio.CancelledError) or (self._call and self._call.is_late):
             self._end(lost_status(self._context))
         elif isinstance(error, grpc.aio.AbortError):
             self._end(self._status("UNKNOWN"), text(self._context.details()))
@@ -144,12 +144,16 @@ class AioServerRpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
             self._end("UNKNOWN" if status == "OK" else status, unexpected(error), error)
 
     def _closed(self, context: Any) -> None:
+        if self._call and not self._call.has_ended:
+            self._find_out(context)
+        self._context = None  # it holds this callback: a circle that only the collector would undo
+
+    def _find_out(self, context: Any) -> None:
         status = self._status("OK")
         if status == "OK" or (self._task is not None and self._task.cancelling()):
             self._end(lost_status(context))
         else:  # it aborted, and did not let that stop it
             self._end(status, text(context.details()))
-        self._context = None  # it holds this callback: a circle that only the collector would undo
 
     def _status(self, default: str) -> str:
         """What an asyncio server sends for the code that was set: a number goes out as it is."""

@@ -30,7 +30,7 @@ class Catalogue:
     """Ids and titles in columns, so that a million books cost little and are quick to choose from."""
 
     def __init__(self, books: Iterable[Book]) -> None:
-        self._ids = {category: array("i") for category in Category}
+        self._ids: dict[int, array[int]] = {category: array("i") for category in Category}
         self._titles: dict[int, list[str]] = {category: [] for category in Category}
         for book_id, title, _, category, _ in books:
             self._ids[category].append(book_id)
@@ -47,6 +47,6 @@ class Catalogue:
                 raise InvalidRequest(field, value, "0 or more")
         if category not in self._ids:
             raise CategoryNotFound(category)
-        ids, titles = self._ids[Category(category)], self._titles[category]
+        ids, titles = self._ids[category], self._titles[category]
         count = min(max_results, MAX_RESULTS, len(ids))
         return [(ids[place], titles[place]) for place in random.sample(range(len(ids)), count)]

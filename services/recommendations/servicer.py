@@ -1,5 +1,6 @@
 """The gRPC service: it only translates between protobuf and the catalogue."""
 
+from functools import lru_cache
 from typing import Any
 
 from protobufs.recommendations_pb2 import (
@@ -22,9 +23,12 @@ class RecommendationService(RecommendationsServicer):
     def Recommend(self, request: RecommendationRequest, context: Any) -> RecommendationResponse:  # noqa: ARG002, N802
         """Books of the category, at random; raises the catalogue's domain errors."""
         books = self._catalogue.recommend(request.user_id, request.category, request.max_results)
-        return RecommendationResponse(
-            recommendations=[BookRecommendation(id=book_id, title=title) for book_id, title in books]
-        )
+        return RecommendationResponse(recommendations=[_message(*book) for book in books])
+
+
+@lru_cache(maxsize=4096)
+def _message(book_id: int, title: str) -> BookRecommendation:
+    return BookRecommendation(id=book_id, title=title)
 
 
 class AioRecommendationService(RecommendationsServicer):

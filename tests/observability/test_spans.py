@@ -37,6 +37,18 @@ class Tells(Sync):
         return request
 
 
+class Counts(Sync):
+    """Sets integers of every length, and one that OTLP cannot hold; no attribute that is not plain."""
+
+    def returns(self, request: bytes, context: Any) -> bytes:
+        numbers = [0, 1, -1, 127, 128, 300, 2**31, -(2**31), 2**63 - 1, -(2**63), 2**63]
+        trace.get_current_span().set_attributes({f"number.{number}": number for number in numbers})
+        trace.get_current_span().set_attributes(
+            {"ratio": -0.5, "flag": False, "empty": "", "text": "\u00fc" * 200}
+        )
+        return request
+
+
 def call(server: MemoryTelemetry, service: Any, method: str = "returns") -> Any:
     with sync_server(server, service) as target, channel(MemoryTelemetry(), target) as made:
         made.unary_unary(f"/test.Service/{method}").future(b"x", timeout=10).exception(10)
@@ -114,7 +126,7 @@ def exporter() -> Any:
 
 
 @pytest.mark.parametrize("method", ["returns", "raises", "aborts", "rich"])
-@pytest.mark.parametrize("service", [Sync, Tells])
+@pytest.mark.parametrize("service", [Sync, Tells, Counts])
 def test_the_quick_encoding_is_the_sdks(method: str, service: Any, exporter: Any) -> None:
     """What goes out by OTLP is what the SDK would send; the flags hold the sampling decision besides."""
     server = MemoryTelemetry()
