@@ -74,11 +74,13 @@ class Drill:
         return max(self._prometheus.value(query) or 0 for query in self._queries)
 
     def _trace(self, started_s: float, ended_s: float) -> str:
-        """The id of the slowest request of the window that has an exemplar, if there is one."""
+        """The id of a request of the window that has an exemplar, if there is one.
+
+        The slowest, where the fault takes time; else the last, for it began when the fault was on already.
+        """
         query = self._fault.exemplars
-        least_s = (
-            HELD_S if self._fault.held else 0.0
-        )  # who was held is measured at the heal, and scraped later
+        # Who was held is measured at the heal, and scraped later.
+        least_s = HELD_S if self._fault.held else 0.0
 
         def found() -> list[dict[str, Any]]:
             seen = self._prometheus.exemplars(query, started_s, ended_s) if query else []
@@ -86,7 +88,9 @@ class Drill:
 
         if not query or not within(SETTLE_S, found):
             return ""
-        return str(max(found(), key=lambda exemplar: float(exemplar["value"]))["labels"]["trace_id"])
+        takes_time = self._fault.ms is not None or self._fault.held
+        telling = max(found(), key=lambda exemplar: float(exemplar["value" if takes_time else "timestamp"]))
+        return str(telling["labels"]["trace_id"])
 
 
 def _queries(fault: Fault, interval: str) -> list[str]:
