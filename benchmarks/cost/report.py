@@ -22,9 +22,9 @@ ABOUT = """\
 
 CPU time of the server's process, all of its threads included, for one unary `Recommend`. Each variant is a
 process of its own. Every call is sampled, and its span is delivered by OTLP to a live receiver before the
-clock is read; log lines go to a file. One client calls from {at_once} threads, as the shop does, each time with a
-deadline and a sampled parent. {warm_up} calls warm up; then come {rounds} rounds of {calls} calls for each
-variant, each round in a new order.
+clock is read; log lines go to a file. One client calls from {at_once} threads, as the shop does, each time
+with a deadline and a sampled parent. {warm_up} calls warm up; then come {rounds} rounds of {calls} calls for
+each variant, each round in a new order.
 
 Made by `make bench` on {cores} cores, {system} {machine}, Python {python};
 {packages}.

@@ -7,6 +7,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.parse
 from contextlib import ExitStack
 from typing import Any
@@ -49,9 +50,10 @@ class Stack:
         self.receiver = Receiver(gateway())
         shop, prometheus = free_ports(2)
         self.shop, self.prometheus = f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{prometheus}"
-        self._environ = (
+        self.environ = (
             os.environ
             | {
+                "COMPOSE_PROJECT_NAME": self.project,
                 "PROMETHEUS_IMAGE": os.environ.get("PROMETHEUS_IMAGE") or PROMETHEUS,
                 "MARKETPLACE_PORT": str(shop),
                 "PROMETHEUS_PORT": str(prometheus),
@@ -63,18 +65,30 @@ class Stack:
 
     def compose(self, *arguments: str, timeout_s: float = 120) -> str:
         """What `docker compose` says for this project."""
-        command = ["docker", "compose", "--project-name", self.project, *arguments]
+        command = ["docker", "compose", *arguments]
         done = subprocess.run(
             command,
             check=False,
             cwd=ROOT,
-            env=self._environ,
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=timeout_s,
         )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
         return done.stdout
+
+    def tool(self, module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A tool of ours, run on this machine as make runs it."""
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            check=False,
+            cwd=ROOT,
+            env=self.environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
 
     def up(self, *options: str, timeout_s: float = 120) -> None:
         """Start what does not run, and wait until all are healthy."""

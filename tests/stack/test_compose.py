@@ -13,7 +13,7 @@ import pytest
 
 from observability.testing import eventually
 from services import __version__
-from tests.services.processes import ROOT, get
+from tests.services.processes import ROOT, free_ports, get
 from tests.stack.engine import SERVICES, Stack, docker, needs_engine
 
 OWN = ("marketplace", "recommendations", "load")
@@ -163,6 +163,56 @@ def test_scaling_up_and_down_loses_no_call(stack: Stack) -> None:
     degraded = stack.query("marketplace_recommendations_degraded_total > 0")
     # Only slowness, of a machine that starts containers, may cost a page its recommendations.
     assert {labels["reason"] for labels, _ in degraded} <= {"DEADLINE_EXCEEDED"}
+
+
+def without_recommendations(stack: Stack) -> bool:
+    return "Recommendations are not available now" in get(stack.shop)[1]
+
+
+@needs_engine
+def test_no_fault_can_be_unless_it_is_allowed(stack: Stack) -> None:
+    """Without FAULTS nobody listens, in no container, and the tool says what to do."""
+    done = stack.tool("services.faults", "on", "errors")
+    assert done.returncode == 1
+    assert "nobody listens for faults" in done.stderr
+    assert not without_recommendations(stack)
+
+
+@needs_engine
+def test_faults_are_switched_in_the_containers(stack: Stack) -> None:
+    """With FAULTS=1 a fault is on in every instance, until it is healed; from outside nobody reaches the switch."""
+    stack.environ["FAULTS"] = "1"
+    stack.up()
+    try:
+        assert stack.tool("services.faults", "on", "errors").stdout == "recommendations: on: errors\n"
+        eventually(lambda: without_recommendations(stack), 30)
+        refused = stack.tool("services.faults", "on", "slow", "1", "99999")
+        assert (refused.returncode, "allowed is a number from 0 to 10000" in refused.stderr) == (2, True)
+        assert "healed: errors" in stack.tool("services.faults", "heal").stdout
+        eventually(lambda: not without_recommendations(stack), 30)
+        (container,) = stack.containers("recommendations")
+        addresses = json.loads(docker("inspect", container))[0]["NetworkSettings"]["Networks"].values()
+        assert {get(f"http://{network['IPAddress']}:9112/")[0] for network in addresses} == {0}
+    finally:
+        del stack.environ["FAULTS"]
+        stack.up()
+
+
+@needs_engine
+def test_the_doctor_knows_compose(stack: Stack) -> None:
+    """It follows a page through the containers, and misses Jaeger and Grafana, which the tests do without."""
+    jaeger, grafana = map(str, free_ports(2))
+    done = stack.tool(
+        "services.doctor",
+        RECOMMENDATIONS_PORT=stack.environ["RECOMMENDATIONS_PORTS"].partition("-")[0],
+        OTEL_EXPORTER_OTLP_ENDPOINT=stack.receiver.endpoint,
+        JAEGER_UI_PORT=jaeger,
+        GRAFANA_PORT=grafana,
+    )
+    found = [line.split()[:2] for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert [name for state, name in found if state == "FAIL"] == ["Jaeger", "Grafana"], done.stdout
+    for name in ("scrape", "spans", "log"):
+        assert found.count(["ok", name]) == 2, done.stdout
 
 
 @needs_engine
