@@ -75,9 +75,8 @@ def prometheus(place: Place) -> Iterator[Finding]:
 
 
 def _scraped(server: Prometheus, job: str) -> bool:
-    """Whether it has asked each target of the job, and has one."""
-    health = {target["health"] for target in server.targets() if target["labels"].get("job") == job}
-    return bool(health) and "unknown" not in health
+    """Whether it has a target of the job, and each is up: one that just began, or ended, takes a moment."""
+    return {target["health"] for target in server.targets() if target["labels"].get("job") == job} == {"up"}
 
 
 def _target(place: Place, job: str, targets: list[dict[str, Any]]) -> Finding:

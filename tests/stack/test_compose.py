@@ -204,7 +204,6 @@ def test_the_doctor_knows_compose(stack: Stack) -> None:
     jaeger, grafana = map(str, free_ports(2))
     done = stack.tool(
         "services.doctor",
-        RECOMMENDATIONS_PORT=stack.environ["RECOMMENDATIONS_PORTS"].partition("-")[0],
         OTEL_EXPORTER_OTLP_ENDPOINT=stack.receiver.endpoint,
         JAEGER_UI_PORT=jaeger,
         GRAFANA_PORT=grafana,
