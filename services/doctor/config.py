@@ -15,7 +15,6 @@ from services.recommendations.config import Settings as Recommendations
 from services.settings import load
 
 COMPOSE_S = 30.0
-GRPC_PORT = 50051  # in its container
 
 
 class Settings(Pair):
@@ -76,9 +75,7 @@ def place(patience_s: float) -> Place:
         services={
             "marketplace": Port("MARKETPLACE_PORT", own.bind_host, shop.marketplace_port),
             "recommendations": Port(
-                "RECOMMENDATIONS_PORT",
-                own.bind_host,
-                (composed and _published()) or recommendations.recommendations_port,
+                "RECOMMENDATIONS_PORT", own.bind_host, recommendations.recommendations_port
             ),
         },
         metrics={
@@ -99,24 +96,16 @@ def place(patience_s: float) -> Place:
 
 
 def _is_composed() -> bool:
-    return shutil.which("docker") is not None and bool(_compose("ps", "--quiet"))
-
-
-def _published() -> int:
-    """The port of recommendations: any of a range, since each instance has one. 0: it does not run."""
-    return int(_compose("port", "recommendations", str(GRPC_PORT)).rpartition(":")[2] or 0)
-
-
-def _compose(*arguments: str) -> str:
-    """What docker compose says; nothing when it fails."""
+    if shutil.which("docker") is None:
+        return False
     try:
-        done = subprocess.run(  # noqa: S603
-            ["docker", "compose", *arguments],  # noqa: S607
+        done = subprocess.run(
+            ["docker", "compose", "ps", "--quiet"],  # noqa: S607
             text=True,
             capture_output=True,
             timeout=COMPOSE_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return False
+    return done.returncode == 0 and bool(done.stdout.strip())

@@ -5,11 +5,9 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.parse
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ import pytest
 from tests.services.processes import ROOT, Receiver, free_ports, get
 
 # The images of Jaeger and Grafana are large and come from a registry; the tests do without them.
-SERVICES = ("marketplace", "recommendations", "prometheus", "load")
+SERVICES = ("marketplace", "recommendations", "entry", "prometheus", "load")
 PROMETHEUS = "prom/prometheus:v3.5.3"
 ENGINE = (
     shutil.which("docker") is not None
@@ -48,7 +46,8 @@ class Stack:
     def __init__(self, **variables: str) -> None:
         self.project = f"bookshop-test-{random.randrange(16**6):06x}"
         self.receiver = Receiver(gateway())
-        shop, prometheus = free_ports(2)
+        shop, prometheus, recommendations = free_ports(3)
+        self.recommendations = f"127.0.0.1:{recommendations}"
         self.shop, self.prometheus = f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{prometheus}"
         self.environ = (
             os.environ
@@ -57,7 +56,7 @@ class Stack:
                 "PROMETHEUS_IMAGE": os.environ.get("PROMETHEUS_IMAGE") or PROMETHEUS,
                 "MARKETPLACE_PORT": str(shop),
                 "PROMETHEUS_PORT": str(prometheus),
-                "RECOMMENDATIONS_PORTS": _free_range(3),
+                "RECOMMENDATIONS_PORT": str(recommendations),
                 "OTLP_ENDPOINT": self.receiver.endpoint,
             }
             | variables
@@ -114,17 +113,3 @@ class Stack:
         """Remove containers, networks and data."""
         self.compose("down", "--volumes", "--timeout", "5")
         self.receiver.close()
-
-
-def _free_range(count: int) -> str:
-    """Ports in a row on which nobody listens, as first-last."""
-    for _ in range(100):
-        first = random.randint(10000, 31999 - count)
-        with ExitStack() as held:
-            try:
-                for port in range(first, first + count):
-                    held.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue
-            return f"{first}-{first + count - 1}"
-    raise AssertionError("no free ports in a row")

@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 
 from observability.testing import eventually
+from protobufs.recommendations_pb2 import BookCategory, RecommendationRequest
+from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services import __version__
 from tests.services.processes import ROOT, free_ports, get
 from tests.stack.engine import SERVICES, Stack, docker, needs_engine
 
-OWN = ("marketplace", "recommendations", "load")
+OWN = ("marketplace", "recommendations", "load", "entry")
 BASE = "python:3.13-slim-trixie"
 
 
@@ -84,7 +87,7 @@ def test_prometheus_can_be_configured_so() -> None:
 
 @needs_engine
 def test_each_service_is_contained() -> None:
-    """The six have the least rights, limits, short logs and a restart, and listen on loopback alone."""
+    """All have the least rights, limits, short logs and a restart, and listen on loopback alone."""
     services = declared()
     assert set(services) == {*SERVICES, "jaeger", "grafana"}
     for name, service in services.items():
@@ -149,6 +152,13 @@ def test_people_visit_the_shop(stack: Stack) -> None:
     assert answers <= {(kind, "200") for kind in kinds} | {("unknown category", "404")}
 
 
+def recommended(stack: Stack) -> int:
+    """How many books a client outside gets, from whichever instance."""
+    with grpc.insecure_channel(stack.recommendations) as channel:
+        request = RecommendationRequest(user_id=1, category=BookCategory.MYSTERY, max_results=3)
+        return len(RecommendationsStub(channel).Recommend(request, timeout=10).recommendations)
+
+
 @needs_engine
 def test_scaling_up_and_down_loses_no_call(stack: Stack) -> None:
     """Three instances share the calls, Prometheus finds them, and no page goes without on the way there and back."""
@@ -157,12 +167,21 @@ def test_scaling_up_and_down_loses_no_call(stack: Stack) -> None:
         stack.up("--no-recreate", "--scale", "recommendations=3")
         eventually(lambda: len(stack.query(f"rate({handled}[15s]) > 0")) == 3, 60)
         assert [value for _, value in stack.query('up{job="recommendations"}')] == [1, 1, 1]
+        assert recommended(stack) == 3
         stack.up("--no-recreate", "--scale", "recommendations=1")
         eventually(lambda: len(stack.query('up{job="recommendations"}')) == 1, 60)
     assert set(visitor.codes) == {200}
     degraded = stack.query("marketplace_recommendations_degraded_total > 0")
     # Only slowness, of a machine that starts containers, may cost a page its recommendations.
     assert {labels["reason"] for labels, _ in degraded} <= {"DEADLINE_EXCEEDED"}
+
+
+@needs_engine
+def test_the_port_of_recommendations_stays(stack: Stack) -> None:
+    """A client outside calls recommendations on one port, also of containers that are made anew."""
+    assert recommended(stack) == 3
+    stack.compose("up", "--detach", "--wait", "--force-recreate", "recommendations")
+    assert recommended(stack) == 3
 
 
 def without_recommendations(stack: Stack) -> bool:
