@@ -2,6 +2,7 @@
 
 import functools
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,17 @@ CONTEXT_NAMES = {
         "time_remaining"
     ),
 }
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:  # a container's network may be without
+        return False
+    return True
+
+
+HAS_IPV6 = _has_ipv6()
 
 
 def serialize(message: Any) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from tests.conformance.cases import Case, Seen, deserialize, serialize
+from tests.conformance.cases import HAS_IPV6, Case, Seen, deserialize, serialize
 
 MIGRATED = 128  # threads for plain handlers of an asyncio server: a stream that was left keeps its own
 
@@ -134,10 +134,11 @@ class World:
         secret = grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
         self.targets |= {
             (flavour, "ipv4"): f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}",
-            (flavour, "ipv6"): f"[::1]:{server.add_insecure_port('[::1]:0')}",
             (flavour, "unix"): unix,
             (flavour, "tls"): f"localhost:{server.add_secure_port('localhost:0', secret)}",
         }
+        if HAS_IPV6:
+            self.targets[flavour, "ipv6"] = f"[::1]:{server.add_insecure_port('[::1]:0')}"
 
     def channel(self, client: str, server: str, transport: str) -> Any:
         """The channel of a client of that flavour to a server of that flavour; made once."""
