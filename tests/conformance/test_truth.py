@@ -25,9 +25,9 @@ def broken(outcome: Outcome) -> list[str]:
 
 
 def was_late(outcome: Outcome) -> bool:
-    """Whether a deadline passed: for what the client saw, or for what either side told."""
+    """Whether a deadline passed, for the client or for what either side told, or the call did not arrive soon."""
     told = {outcome.status, *outcome.server.handled_once, *outcome.client.handled_once}
-    return "DEADLINE_EXCEEDED" in told
+    return "DEADLINE_EXCEEDED" in told or (outcome.case.entered and not outcome.seen.entered.is_set())
 
 
 def alone(case: Case) -> Outcome:
