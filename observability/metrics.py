@@ -103,7 +103,7 @@ class Metrics:
                 deadline(min(duration_s / call.deadline_s, 1.0), None)
             if first is not None and call.first_ns:
                 first(call.first_ns / 1e9, None)
-            if not streams:
+            if not streams:  # one message each way: a look at each as it passes would cost more than it tells
                 received(call.received)
                 sent(call.sent)
 
