@@ -36,12 +36,12 @@ SAMPLED, UNSAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAU
 
 
 class CallTracer:
-    """Starts the spans of calls; processor gets each when it ends.
+    """Starts the spans of calls; processor, which is all that the provider has, hears of each.
 
     limits are those of a span: attributes, length of one, events.
     """
 
-    def __init__(self, provider: TracerProvider, processor: SpanProcessor | None, version: str) -> None:
+    def __init__(self, provider: TracerProvider, processor: SpanProcessor, version: str) -> None:
         self._sampler, self._ids = provider.sampler, provider.id_generator
         self.resource, self.processor = provider.resource, processor
         self.scope = InstrumentationScope("observability", version)
@@ -74,8 +74,7 @@ class CallTracer:
                 return NonRecordingSpan(ids)
             values.update(chosen.attributes or {})
         span = CallSpan(self, name, ids, parent, kind, values, start_time)
-        if self.processor is not None:
-            self.processor.on_start(span, context)  # type: ignore[arg-type]
+        self.processor.on_start(span, context)  # type: ignore[arg-type]
         return span
 
 
@@ -203,8 +202,7 @@ class CallSpan(Span, ReadableSpan):
         """End the span, once."""
         if self._end_time is None:
             self._end_time = end_time or time.time_ns()
-            if self.tracer.processor is not None:
-                self.tracer.processor.on_end(self)
+            self.tracer.processor.on_end(self)
 
 
 def _are_plain(values: Mapping[str, Any]) -> bool:

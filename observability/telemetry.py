@@ -1,6 +1,7 @@
 """The signals in their order, and what a service does with them."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import grpc
 from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import filters
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from observability.call import Method, Recorder, Signal
@@ -43,6 +44,8 @@ QUIET_SERVICES = (
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
+SCHEME = re.compile(r"^(\w+://[^/]*/|dns:|ipv4:|ipv6:)")
+HOST_AND_PORT = re.compile(r"(\[[^\]]+\]|[^:,]+):([0-9]{1,5})")
 Exclude = Callable[[Any], bool]
 
 
@@ -81,6 +84,7 @@ class Telemetry:
         self.registry = registry
         self.failures = Failures(registry)
         self._spans = self._processor() if tracer_provider is None else None
+        self._processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
         self.tracer_provider = tracer_provider or self._provider(service, version)
         self._stream = LogStream(log_stream or sys.stdout, service)
         self._log_handler: JsonHandler | None = None
@@ -108,7 +112,8 @@ class Telemetry:
 
     def _provider(self, service: str, version: str) -> TracerProvider:
         attributes = {"service.name": service} | ({"service.version": version} if version else {})
-        provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
+        resource, processors = Resource.create(attributes), self._processors
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False, active_span_processor=processors)
         if self._spans is not None:
             provider.add_span_processor(self._spans)
         return provider
@@ -116,7 +121,7 @@ class Telemetry:
     def _tracer(self, version: str) -> CallTracer | None:
         if is_disabled() or not isinstance(self.tracer_provider, TracerProvider):
             return None
-        return CallTracer(self.tracer_provider, self._spans, version)
+        return CallTracer(self.tracer_provider, self._processors, version)
 
     def _describe(self, service: str, version: str) -> None:
         resource = getattr(self.tracer_provider, "resource", Resource.get_empty())
@@ -212,7 +217,12 @@ def _any_of(exclude: Exclude | None) -> Exclude:
 
 
 def _address(target: str) -> tuple[str, int | None]:
-    """Host and port of a gRPC target, such as "host:50051", "dns:///host:50051" or "unix:/path"."""
-    name = target.rpartition("/")[2] if "://" in target else target
-    host, _, port = name.rpartition(":")
-    return (host.strip("[]"), int(port)) if host and port.isdecimal() else (name, None)
+    """Host and port of a gRPC target; the path of a socket, or a list of addresses, comes back as it is.
+
+    Forms: https://github.com/grpc/grpc/blob/master/doc/naming.md
+    """
+    if target.startswith("unix:"):
+        return target.removeprefix("unix:").removeprefix("//"), None
+    name = SCHEME.sub("", target)
+    found = HOST_AND_PORT.fullmatch(name)
+    return (found[1].strip("[]"), int(found[2])) if found else (name, None)

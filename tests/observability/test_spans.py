@@ -7,7 +7,9 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from observability.otlp import CallSpanExporter
@@ -49,6 +51,13 @@ class Counts(Sync):
         return request
 
 
+class Marks(SpanProcessor):
+    """Adds what its owner wants on each span."""
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        span.set_attribute("region", "north")
+
+
 def call(server: MemoryTelemetry, service: Any, method: str = "returns") -> Any:
     with sync_server(server, service) as target, channel(MemoryTelemetry(), target) as made:
         made.unary_unary(f"/test.Service/{method}").future(b"x", timeout=10).exception(10)
@@ -67,6 +76,18 @@ def test_a_handler_tells_its_span_what_it_would_tell_the_sdks() -> None:
     ]
     assert [(link.context, dict(link.attributes)) for link in ours.links] == [(OTHER, {"why": "related"})]
     assert (ours.name, ours.status.status_code) == (sdks.name, sdks.status.status_code)
+
+
+def test_a_processor_that_was_added_sees_the_spans_of_calls() -> None:
+    """What is added to the provider of a Telemetry hears of a call's start, may add to it, and gets its end."""
+    telemetry, seen = MemoryTelemetry(), InMemorySpanExporter()
+    provider: Any = telemetry.tracer_provider
+    provider.add_span_processor(Marks())
+    provider.add_span_processor(SimpleSpanProcessor(seen))
+    span = call(telemetry, Sync())
+    assert [(found.name, dict(found.attributes or {})["region"]) for found in seen.get_finished_spans()] == [
+        (span.name, "north")
+    ]
 
 
 def test_nothing_changes_a_span_that_has_ended() -> None:
