@@ -17,14 +17,14 @@ AT_ITS_CLOSE = ("closed", ("ended", True), ("ended", False))
 class Run:
     """Cases on one stack: `observation(case)` waits for it."""
 
-    def __init__(self, stack: Stack, cases: Sequence[Case]) -> None:
+    def __init__(self, stack: Stack, cases: Sequence[Case], at_once: int = AT_ONCE) -> None:
         self.stack, self.cases = stack, cases
         gc.collect()
         gc.freeze()  # some cases collect garbage: let them find little
         self.methods = Methods(cases)
         self._world = World(stack, self.methods)
         self.client_spans: dict[str, list[bool]] = {}
-        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._pool = ThreadPoolExecutor(at_once)
         self._futures: dict[str, Future[Any]] = {
             case.name: self._pool.submit(self._observe, case) for case in cases
         }
