@@ -22,7 +22,7 @@ from observability.families import family, shared
 from observability.interceptors.aio_client import aio_client_interceptors
 from observability.interceptors.aio_server import AioServerInterceptor
 from observability.interceptors.client import ClientInterceptor
-from observability.interceptors.deadline import DeadlineInterceptor
+from observability.interceptors.deadline import DeadlineInterceptor, aio_deadline_interceptors
 from observability.interceptors.server import ServerInterceptor
 from observability.logs import CallLog, JsonHandler, LogStream
 from observability.metrics import ExtraLabel, Metrics, MetricsServer, Saturation
@@ -167,10 +167,13 @@ class Telemetry:
         recorder = self._recorder("client", *_address(target))
         return [*deadline, ClientInterceptor(recorder, self.failures, self._contrib)]
 
-    def aio_client_interceptors(self, target: str = "") -> list[grpc.aio.ClientInterceptor]:
-        """For grpc.aio.insecure_channel(target, interceptors=...); put them first."""
+    def aio_client_interceptors(
+        self, target: str = "", timeout_s: float | None = None
+    ) -> list[grpc.aio.ClientInterceptor]:
+        """For grpc.aio.insecure_channel(target, interceptors=...); put them first. Arguments as above."""
+        deadline = [] if timeout_s is None else aio_deadline_interceptors(timeout_s)
         recorder = self._recorder("client", *_address(target))
-        return aio_client_interceptors(recorder, self.failures, self._contrib)
+        return [*deadline, *aio_client_interceptors(recorder, self.failures, self._contrib)]
 
     def declare(self, path: str, *codes: str, side: str = "server", kind: str = "unary") -> None:
         """Put a method's series at zero from the start, with OK and the codes that it is known to end with.

@@ -1,6 +1,7 @@
 """What the interceptors leave as it is, and what they add."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -210,3 +211,38 @@ def test_a_default_deadline() -> None:
             made.unary_unary("/test.Service/slow")(b"x")
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert made.unary_unary("/test.Service/returns")(b"x", timeout=10) == b"x"
+
+
+def test_a_default_deadline_of_an_asyncio_channel() -> None:
+    """Calls of each kind without a timeout get the channel's; a timeout of the call's own is kept."""
+
+    async def run(client: MemoryTelemetry) -> None:
+        async with aio_server(MemoryTelemetry()) as target:
+            made: Any
+            interceptors = client.aio_client_interceptors(target, timeout_s=0.2)
+            async with grpc.aio.insecure_channel(target, interceptors=interceptors) as made:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await made.unary_unary("/test.Service/slow")(b"x")
+                assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                for call in (
+                    made.unary_stream("/test.Service/ticks")(b"x"),
+                    made.stream_stream("/test.Service/count")(_endless()),
+                ):
+                    with pytest.raises(grpc.aio.AioRpcError):
+                        _ = [message async for message in call]
+                    assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await made.stream_unary("/test.Service/count")(_endless())
+                assert await made.unary_unary("/test.Service/returns")(b"x", timeout=10) == b"x"
+
+    client = MemoryTelemetry()
+    asyncio.run(asyncio.wait_for(run(client), timeout=10))
+    assert client.value("grpc_client_handled_total", grpc_code="DEADLINE_EXCEEDED") == 4
+    assert client.value("grpc_client_handled_total", grpc_code="OK") == 1
+    assert all("deadline_left_ms" in line for line in client.lines())
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"1"
+        await asyncio.sleep(0.01)
