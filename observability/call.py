@@ -190,7 +190,7 @@ class Recorder:
         self._side, self._signals, self._failures, self._quiet = side, signals, failures, quiet
         self._address, self._port = address, port
         self._bound: dict[tuple[str, str], Bound] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # garbage that is collected meanwhile may make a call, too
 
     def bind(self, path: str, kind: str) -> "Bound":
         """The recorder of one method. path is as on the wire, `/package.Service/Method`.

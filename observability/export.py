@@ -5,6 +5,8 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -33,6 +35,9 @@ class SpanQueue(SpanProcessor):
 
     The thread and the exporter (make_exporter) are made when the first span has ended, and anew in a process
     that is forked: neither survives a fork.
+
+    A span may end on a thread that is in the midst of this very class, when garbage is collected there and a
+    dropped call ends by that. So on_end waits for no lock; SimpleQueue is made for this.
     """
 
     def __init__(
@@ -68,7 +73,8 @@ class SpanQueue(SpanProcessor):
         self._queue.clear()
         self._exporter: SpanExporter | None = None
         self._thread: threading.Thread | None = None
-        self._starting, self._work, self._idle = threading.Lock(), threading.Event(), threading.Condition()
+        self._starting, self._idle = threading.Lock(), threading.Condition()
+        self._work: SimpleQueue[None] = SimpleQueue()
         self._busy = False
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -89,11 +95,11 @@ class SpanQueue(SpanProcessor):
             if self._thread is None:
                 self._start()
             if len(self._queue) >= self._batch:
-                self._work.set()
+                self._wake()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export what waits; False when it is not done in time."""
-        self._work.set()
+        self._wake()
         with self._idle:
             return self._idle.wait_for(lambda: not self._queue and not self._busy, timeout_millis / 1e3)
 
@@ -102,7 +108,7 @@ class SpanQueue(SpanProcessor):
         if self._stopping:
             return
         self._stopping = True
-        self._work.set()
+        self._wake()
         if self._thread is not None:
             self._thread.join(max(timeout_s - CLOSE_S, 0))
             if self._exporter is not None:
@@ -111,11 +117,20 @@ class SpanQueue(SpanProcessor):
         self._late.inc(len(self._queue))
         self._queue.clear()
 
+    def _wake(self) -> None:
+        if self._work.empty():
+            self._work.put(None)
+
     def _start(self) -> None:
-        with self._starting:
+        if not self._starting.acquire(blocking=False):  # somebody is at it
+            return
+        try:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="telemetry-export", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="telemetry-export", daemon=True)
+                thread.start()
+                self._thread = thread
+        finally:
+            self._starting.release()
 
     def _measure(self) -> None:
         """Tell the length; shared metrics cannot ask for it."""
@@ -124,8 +139,8 @@ class SpanQueue(SpanProcessor):
 
     def _run(self) -> None:
         while not self._stopping:
-            self._work.wait(self._delay_s)
-            self._work.clear()
+            with suppress(Empty):
+                self._work.get(timeout=self._delay_s)
             self._drain()
         self._drain()
 

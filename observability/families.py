@@ -1,6 +1,7 @@
 """Metric families that several Telemetry objects can share in one registry."""
 
 import os
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -11,6 +12,17 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Exemplar
 
 Family = TypeVar("Family", bound=MetricWrapperBase)
+
+
+class _FirstStays(dict[Any, Any]):
+    """The children of a family.
+
+    Garbage may be collected while one is made, a dropped call end by that, and on the same thread want a
+    child of the same family: it gets one, hence the RLock, and of two for the same labels the first stays.
+    """
+
+    def __setitem__(self, labels: Any, child: Any) -> None:
+        self.setdefault(labels, child)
 
 
 def family(
@@ -32,7 +44,10 @@ def family(
     if found is None:
         if kind is Gauge:
             options = {"multiprocess_mode": "livesum"} | options
-        return kind(name, documentation, labels, registry=registry, **options)
+        made = kind(name, documentation, labels, registry=registry, **options)
+        if labels:
+            made._lock, made._metrics = threading.RLock(), _FirstStays()  # type: ignore[assignment]
+        return made
     if not isinstance(found, kind) or tuple(found._labelnames) != tuple(labels):
         raise ValueError(f"metric {name} is already registered as another {type(found).__name__}")
     return found

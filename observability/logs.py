@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import traceback
+from collections import deque
 from json.encoder import JSONEncoder, encode_basestring
 from typing import Any, TextIO
 
@@ -35,11 +36,16 @@ EXPORTER_INTERVAL_S = 60.0
 
 
 class LogStream:
-    """Writes JSON lines to a text stream, one write a line, so that threads do not mix theirs."""
+    """Writes JSON lines to a text stream, one write a line, so that threads do not mix theirs.
+
+    In the midst of a write garbage may be collected, and a dropped call end with a line by that: the write
+    that is under way takes it along.
+    """
 
     def __init__(self, stream: TextIO, service: str) -> None:
         self._stream, self._service = stream, encode_basestring(service)
-        self._lock = threading.Lock()
+        self._lines: deque[str] = deque()
+        self._lock, self._is_writing = threading.RLock(), False
         self._encode = JSONEncoder(ensure_ascii=False, default=str).encode
         self._known = (-1, "")  # the last second, and how it is written
 
@@ -51,13 +57,22 @@ class LogStream:
     def write_encoded(self, level: str, event: str, trace_id: str, span_id: str, rest: str) -> None:
         """The same with the fields as JSON already, each after a comma."""
         ids = f', "trace_id": "{trace_id}", "span_id": "{span_id}"' if trace_id else ""
-        line = (
+        self._lines.append(
             f'{{"time": "{self._now()}", "level": "{level}", "service": {self._service},'
             f' "event": {encode_basestring(event)}{ids}{rest}}}\n'
         )
         with self._lock:
-            self._stream.write(line)
-            self._stream.flush()
+            if not self._is_writing:
+                self._write_lines()
+
+    def _write_lines(self) -> None:
+        self._is_writing = True
+        try:
+            while self._lines:
+                self._stream.write(self._lines.popleft())
+                self._stream.flush()
+        finally:
+            self._is_writing = False
 
     def _now(self) -> str:
         second, ms = divmod(time.time_ns() // 1_000_000, 1000)
