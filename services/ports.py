@@ -11,7 +11,9 @@ def require_free(host: str, port: int, variable: str) -> None:
     """Raise PortTaken when a service could not listen on that port (0 is any, and always free)."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        socket.create_server((host, port), family=family).close()
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))  # without listen: who connects meanwhile is refused, not reset
     except OSError as error:
         raise PortTaken(
             f"{variable}: cannot listen on port {port} of {host} ({error.strerror}): "
