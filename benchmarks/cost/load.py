@@ -27,4 +27,4 @@ def call(target: str, count: int) -> None:
             for request in islice(cycle(requests), turns):
                 recommend(request, metadata=TRACEPARENT, timeout=TIMEOUT_S)
 
-        list(threads.map(take_turns, [count // AT_ONCE] * AT_ONCE))
+        list(threads.map(take_turns, [len(range(first, count, AT_ONCE)) for first in range(AT_ONCE)]))
