@@ -1,7 +1,9 @@
 """The interceptors for grpc.aio.Channel: one for each kind of RPC, as gRPC wants them."""
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -109,7 +111,21 @@ def _follow(call: Call, outcome: Any) -> None:
     if outcome.done():
         _end(call, outcome)
     else:
-        outcome.add_done_callback(lambda ended: _end(call, ended))
+        loop = asyncio.get_running_loop()
+        outcome.add_done_callback(lambda ended: _end_soon(call, ended, loop))
+
+
+def _end_soon(call: Call, ended: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """End the record; of a cancelled call at the loop's next turn.
+
+    Whoever cancels may be the garbage collector, in the midst of anything, which is no place to write metrics
+    and log lines.
+    """
+    if ended.cancelled():
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_end, call, ended)
+            return
+    _end(call, ended)
 
 
 class UnaryUnary(_Recording, grpc.aio.UnaryUnaryClientInterceptor):

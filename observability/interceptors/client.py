@@ -2,11 +2,11 @@
 
 import contextvars
 import functools
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import grpc
+from grpc import _channel
 
 from observability.call import Call, Recorder
 from observability.contrib import Contrib
@@ -14,7 +14,7 @@ from observability.failures import Failures
 from observability.interceptors.outcome import text
 
 REQUEST_STREAMS = frozenset({"client_stream", "bidi_stream"})
-DROPPED = "Cancelled upon garbage collection!"
+THREADLESS = _channel._SingleThreadedRendezvous  # gRPC has no thread that would tell of its end
 
 
 class CallDetails(NamedTuple):
@@ -114,7 +114,7 @@ class _Requests(Iterator[Any]):
 
 @functools.cache
 def _followed(kind: Any) -> type:
-    """The class of a call object that tells the record of its messages and of its being dropped.
+    """The class of a call object that tells the record of its messages and, if need be, of its being dropped.
 
     The object stays gRPC's own, to callers and to gRPC, and its life is as long as without the record.
     """
@@ -125,35 +125,31 @@ def _followed(kind: Any) -> type:
         return response
 
     def __del__(self: Any) -> None:  # noqa: N807
-        if self.done():
-            _end(self.observed, self)
-        else:
-            self.observed.end("CANCELLED", DROPPED)
         kind.__del__(self)
+        _end(self.observed, self)
 
-    more = {"__next__": __next__, "next": __next__, "__del__": __del__}
+    more: dict[str, Any] = {"__next__": __next__, "next": __next__}
+    if kind is THREADLESS:
+        more["__del__"] = __del__
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__slots__": (), **more})
 
 
 def _follow(call: Call, outcome: Any) -> None:
-    """End the record when the call ends: read to the end, left, dropped or never looked at."""
+    """End the record when the call ends: read to the end, left, dropped or never looked at.
+
+    A dropped object cancels its call, and then gRPC's thread tells: whoever drops it may be the garbage
+    collector, in the midst of anything, which is no place to write metrics and log lines.
+    """
     if hasattr(type(outcome), "__del__") and not outcome.done():
         outcome.observed = call
         outcome.__class__ = _followed(type(outcome))  # type: ignore[arg-type]
-        alive = weakref.ref(outcome)
-        if outcome.add_callback(lambda: _end_alive(call, alive)):
+        state = outcome._state  # the object may be gone by then
+        if outcome.add_callback(lambda: _end_as(call, state.code, state.details, state.trailing_metadata)):
             return
     if outcome.done():
         _end(call, outcome)
     else:
         outcome.add_done_callback(lambda ended: _end(call, ended))
-
-
-def _end_alive(call: Call, alive: Callable[[], Any]) -> None:
-    """End the record of a call object that still is there; one that was dropped has ended it."""
-    outcome = alive()
-    if outcome is not None:
-        _end(call, outcome)
 
 
 def with_headers(details: Any, call: Call) -> CallDetails:
@@ -175,8 +171,11 @@ def merged(metadata: Any, call: Call) -> list[tuple[str, str | bytes]]:
 
 
 def _end(call: Call, ended: Any) -> None:
-    code = ended.code()
+    _end_as(call, ended.code(), ended.details(), ended.trailing_metadata())
+
+
+def _end_as(call: Call, code: Any, details: str | bytes | None, trailers: Any) -> None:
     status = code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
     if status == "OK" and not call.method.streams_responses:
         call.message("received")
-    call.end(status, text(ended.details()), trailers=ended.trailing_metadata() or ())
+    call.end(status, text(details), trailers=trailers or ())

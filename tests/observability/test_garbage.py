@@ -4,14 +4,20 @@ import asyncio
 import gc
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from prometheus_client import Counter
+from prometheus_client.mmap_dict import MmapedDict
 
+from observability.families import shared
 from observability.testing import MemoryTelemetry, eventually
 from tests.observability.rpc import aio_server, channel, sync_server
 
@@ -114,6 +120,36 @@ def test_while_a_line_is_written(ask: Any) -> None:
     assert ended(client) == {"OK": 1, "CANCELLED": 1}
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert sorted(line["status"] for line in lines) == ["CANCELLED", "OK"]
+
+
+@pytest.mark.skipif(not shared(), reason="is run by the test below")
+@ASKS
+def test_while_a_shared_counter_is_written(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dropped call may end while prometheus_client writes to its files, under the one lock that they have."""
+    write = MmapedDict.write_value
+
+    def collecting(values: MmapedDict, *arguments: Any) -> None:
+        gc.collect()
+        write(values, *arguments)
+
+    server, client = MemoryTelemetry(), MemoryTelemetry()
+    in_time(lambda: ask(server, client, lambda: monkeypatch.setattr(MmapedDict, "write_value", collecting)))
+    assert ended(client) == {"OK": 1, "CANCELLED": 1}
+
+
+@pytest.mark.parametrize("ask", ["ask_blocking", "ask_on_asyncio"])
+def test_where_processes_share_their_metrics(ask: str, tmp_path: Path) -> None:
+    """The test above passes in a process with prometheus_client's multiprocess mode."""
+    test = f"{__file__}::{test_while_a_shared_counter_is_written.__name__}[{ask}]"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--no-cov", "-p", "no:cacheprovider", test],
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def ended(telemetry: MemoryTelemetry) -> dict[str, float]:
