@@ -17,11 +17,11 @@ from opentelemetry.sdk.environment_variables import (
 )
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import TraceFlags
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from observability.failures import Failures
 from observability.families import family, shared
+from observability.spans import is_sampled
 
 CLOSE_S = 0.5
 
@@ -82,8 +82,7 @@ class SpanQueue(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span; never waits."""
-        context = span.context
-        if context is None or not context.trace_flags & TraceFlags.SAMPLED:
+        if not is_sampled(span):
             return
         if self._stopping:
             self._late.inc()

@@ -52,14 +52,14 @@ class LogStream:
     def write(self, level: str, event: str, trace_id: str, span_id: str, fields: dict[str, Any]) -> None:
         """Write one line: time, level, service, event, the ids of the trace (if there is one), the fields."""
         rest = f", {self._encode(fields)[1:-1]}" if fields else ""
-        self.write_encoded(level, event, trace_id, span_id, rest)
+        self.write_encoded(level, encode_basestring(event), trace_id, span_id, rest)
 
     def write_encoded(self, level: str, event: str, trace_id: str, span_id: str, rest: str) -> None:
-        """The same with the fields as JSON already, each after a comma."""
+        """The same with the event and the fields as JSON already, the fields each after a comma."""
         ids = f', "trace_id": "{trace_id}", "span_id": "{span_id}"' if trace_id else ""
         self._lines.append(
             f'{{"time": "{self._now()}", "level": "{level}", "service": {self._service},'
-            f' "event": {encode_basestring(event)}{ids}{rest}}}\n'
+            f' "event": {event}{ids}{rest}}}\n'
         )
         with self._lock:
             if not self._is_writing:
@@ -93,14 +93,15 @@ class CallLog:
 
     def bind(self, method: Method) -> Start:
         """The fields that are the same for each call of the method are made here, once."""
-        event = f"grpc.{method.side}.call"
+        event = f'"grpc.{method.side}.call"'
         same = f', "rpc.method": {encode_basestring(method.full_name)}'
         if method.address:
             same += f', "server.address": {encode_basestring(method.address)}'
         write = self._stream.write_encoded
 
         def end(call: Call) -> None:
-            write(call_level(call), event, call.trace_id, call.span_id, same + _fields(call))
+            level = "info" if call.status == "OK" else call_level(call)
+            write(level, event, call.trace_id, call.span_id, same + _fields(call))
 
         return lambda _: end
 

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
-from observability.spans import CallSpan, CallTracer
+from observability.spans import CallSpan, CallTracer, Remote, Same
 
 LOCAL = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 REMOTE = LOCAL | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
@@ -74,17 +74,21 @@ class CallSpanExporter(OTLPSpanExporter):
 
 def _encode(span: CallSpan) -> bytes:
     """The span as one of a ScopeSpans' spans: its own is packed, what others have, too, is kept encoded."""
-    ids, parent = span.get_span_context(), span.parent
+    above, parent_id, flags = span.above, b"", LOCAL
+    if type(above) is Remote:
+        parent_id, flags = bytes.fromhex(above.span_id), REMOTE
+    elif above is not None:
+        parent = above.get_span_context()
+        parent_id, flags = parent.span_id.to_bytes(8, "big"), REMOTE if parent.is_remote else LOCAL
     parts = [
         OWN(
-            TRACE_ID, ids.trace_id.to_bytes(16, "big"), SPAN_ID, ids.span_id.to_bytes(8, "big"),
-            START, span.start_time, END, span.end_time,
-            FLAGS, ids.trace_flags | (REMOTE if parent and parent.is_remote else LOCAL),
+            TRACE_ID, bytes.fromhex(span.trace_id), SPAN_ID, bytes.fromhex(span.span_id),
+            START, span.start_time, END, span.end_time, FLAGS, span.is_sampled | flags,
         ),
-        _same(span.name, span.kind.value),
+        _same(span.same),
     ]  # fmt: skip
-    if parent:
-        parts += (PARENT, parent.span_id.to_bytes(8, "big"))
+    if parent_id:
+        parts += (PARENT, parent_id)
     if span.status.status_code is not StatusCode.UNSET:
         parts.append(_status(span.status))
     parts += [_attribute(key, value) for key, value in span.values.items()]
@@ -93,8 +97,10 @@ def _encode(span: CallSpan) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _same(name: str, kind: int) -> bytes:
-    return trace_pb2.Span(name=name, kind=kind + 1).SerializeToString()  # type: ignore[arg-type]
+def _same(same: Same) -> bytes:
+    kind: Any = same.kind.value + 1
+    named = trace_pb2.Span(name=same.name, kind=kind).SerializeToString()
+    return named + b"".join(_attribute(key, value) for key, value in same.attributes.items())
 
 
 def _status(status: Status) -> bytes:
@@ -103,14 +109,16 @@ def _status(status: Status) -> bytes:
     return trace_pb2.Span(status=told).SerializeToString()
 
 
+@lru_cache(maxsize=8192, typed=True)
 def _attribute(key: str, value: Any) -> bytes:
-    if type(value) is not int:
-        return _other(key, value)
-    return _integer(key, value) if -INT64 <= value < INT64 else b""  # OTLP has no larger ones
+    if type(value) is int:
+        return _integer(key, value) if -INT64 <= value < INT64 else b""  # OTLP has no larger ones
+    pair = KeyValue(key=key, value=AnyValue(**{TYPES[type(value)]: value}))
+    return trace_pb2.Span(attributes=[pair]).SerializeToString()
 
 
 def _integer(key: str, number: int) -> bytes:
-    """Integers are of too many values to be kept, but all else of such an attribute is."""
+    """Integers may be of too many values to be kept, but all else of such an attribute is."""
     digits = _varint(number & UINT64)
     return _before(key, len(digits)) + digits
 
@@ -119,9 +127,3 @@ def _integer(key: str, number: int) -> bytes:
 def _before(key: str, size: int) -> bytes:
     pair = KeyValue(key=key).SerializeToString() + VALUE + _varint(len(INTEGER) + size) + INTEGER
     return ATTRIBUTE + _varint(len(pair) + size) + pair
-
-
-@lru_cache(maxsize=4096, typed=True)
-def _other(key: str, value: Any) -> bytes:
-    pair = KeyValue(key=key, value=AnyValue(**{TYPES[type(value)]: value}))
-    return trace_pb2.Span(attributes=[pair]).SerializeToString()

@@ -7,6 +7,8 @@ and ids are the provider's own.
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -25,6 +27,8 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    Tracer,
+    TraceState,
     set_span_in_context,
 )
 
@@ -33,6 +37,27 @@ PLAIN = frozenset({str, int, float, bool})
 (CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 UNSET = Status(StatusCode.UNSET)
 SAMPLED, UNSAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
+
+
+@dataclass(frozen=True, eq=False)
+class Same:
+    """What is the same for the spans of a method, so that it is made, and encoded, once."""
+
+    name: str
+    kind: SpanKind
+    attributes: Mapping[str, Any]
+
+
+class SdkTracer:
+    """Starts the spans of calls by a tracer of any provider."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def start_span(self, same: Same, context: Context, values: dict[str, Any], start_time: int) -> Span:
+        """A span whose parent is the context's. values are its attributes besides those that are the same."""
+        attributes = {**same.attributes, **values}
+        return self._tracer.start_span(same.name, context, same.kind, attributes, start_time=start_time)
 
 
 class CallTracer:
@@ -48,64 +73,103 @@ class CallTracer:
         limits = SpanLimits()
         self.limits = (limits.max_span_attributes, limits.max_attribute_length, limits.max_events)
 
-    def start_span(
-        self, name: str, context: Context, kind: SpanKind, values: dict[str, Any], start_time: int
-    ) -> Span:
+    def start_span(self, same: Same, context: Context, values: dict[str, Any], start_time: int) -> Span:
         """A span whose parent is the context's; one that does not record when the sampler says so.
 
-        values are its attributes, and become its own.
+        values are its attributes besides those that are the same, and become its own.
         """
         current: Any = context.get(CURRENT_SPAN)
-        parent: SpanContext | None = current.get_span_context() if current is not None else None
-        if parent is None or not parent.is_valid:
-            parent, trace_id = None, self._ids.generate_trace_id()
+        if type(current) is Remote:
+            parent, trace_id, is_sampled, state = current, current.trace_id, current.is_sampled, None
+        elif current is not None and (ids := current.get_span_context()).is_valid:
+            parent, trace_id, state = current, f"{ids.trace_id:032x}", ids.trace_state
+            is_sampled = bool(ids.trace_flags & SAMPLED)
         else:
-            trace_id = parent.trace_id
-        if self._sampler is DEFAULT_ON and (parent is None or parent.trace_flags & SAMPLED):
-            # What that sampler would decide, which is OpenTelemetry's own unless another is asked for.
-            ids = SpanContext(
-                trace_id, self._ids.generate_span_id(), False, SAMPLED, parent.trace_state if parent else None
-            )
-        else:
-            chosen = self._sampler.should_sample(context, trace_id, name, kind, values, ())
-            flags = SAMPLED if chosen.decision is Decision.RECORD_AND_SAMPLE else UNSAMPLED
-            ids = SpanContext(trace_id, self._ids.generate_span_id(), False, flags, chosen.trace_state)
+            parent, trace_id, is_sampled, state = None, f"{self._ids.generate_trace_id():032x}", True, None
+        span_id = self._ids.generate_span_id()
+        # What the default sampler would decide, which is OpenTelemetry's own unless another is asked for.
+        if self._sampler is not DEFAULT_ON or not is_sampled:
+            told, number = {**same.attributes, **values}, int(trace_id, 16)
+            chosen = self._sampler.should_sample(context, number, same.name, same.kind, told, ())
             if chosen.decision is Decision.DROP:
-                return NonRecordingSpan(ids)
+                return NonRecordingSpan(SpanContext(number, span_id, False, UNSAMPLED, chosen.trace_state))
+            is_sampled, state = chosen.decision is Decision.RECORD_AND_SAMPLE, chosen.trace_state
             values.update(chosen.attributes or {})
-        span = CallSpan(self, name, ids, parent, kind, values, start_time)
+        span = CallSpan(
+            self, same, parent, trace_id, f"{span_id:016x}", is_sampled, state, values, start_time
+        )
         self.processor.on_start(span, context)  # type: ignore[arg-type]
         return span
 
 
-class CallSpan(Span, ReadableSpan):
-    """The span of one call.
+class Remote(NonRecordingSpan):
+    """The caller's span as its header tells of it; ids are hexadecimal, the context is made on demand."""
 
-    values are its attributes. A plain span has all that were set, none of them a list, and no event, link or
-    state of other vendors.
+    def __init__(self, trace_id: str, span_id: str, flags: TraceFlags) -> None:
+        self.trace_id, self.span_id, self._flags = trace_id, span_id, flags
+        self.is_sampled = bool(flags & SAMPLED)
+
+    @cached_property
+    def _context(self) -> SpanContext:  # type: ignore[override]
+        return SpanContext(int(self.trace_id, 16), int(self.span_id, 16), True, self._flags)
+
+
+class CallSpan(Span, ReadableSpan):
+    """The span of one call; ids are hexadecimal, and what the SDK makes of them is made on demand.
+
+    above is the span that it is a child of. values are its attributes, besides those that are the same for
+    all spans of the method.
     """
 
     _events: tuple[Event, ...] = ()
     _links: tuple[Link, ...] = ()
+    _status = UNSET
+    _end_time: int | None = None
     _dropped = 0
 
     def __init__(
         self,
         tracer: CallTracer,
-        name: str,
-        ids: SpanContext,
-        parent: SpanContext | None,
-        kind: SpanKind,
+        same: Same,
+        above: Span | None,
+        trace_id: str,
+        span_id: str,
+        is_sampled: bool,
+        state: TraceState | None,
         values: dict[str, Any],
         start_time: int,
     ) -> None:
         # Not ReadableSpan's own, which costs twice as much; what is the same for all spans is the tracer's.
-        self.tracer = tracer
-        self._name, self._context, self._parent, self._kind = name, ids, parent, kind
-        self._attributes = self.values = values
-        self._start_time, self._end_time = start_time, None
-        self._status = UNSET
-        self.is_plain = not ids.trace_state and _are_plain(values)
+        self.tracer, self.same, self.above, self.values = tracer, same, above, values
+        self.trace_id, self.span_id, self.is_sampled, self.state = trace_id, span_id, is_sampled, state
+        self._name, self._start_time = same.name, start_time
+
+    @cached_property
+    def _context(self) -> SpanContext:  # type: ignore[override]
+        flags = SAMPLED if self.is_sampled else UNSAMPLED
+        return SpanContext(int(self.trace_id, 16), int(self.span_id, 16), False, flags, self.state)
+
+    @property
+    def _parent(self) -> SpanContext | None:  # type: ignore[override]
+        return None if self.above is None else self.above.get_span_context()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has no list among its attributes, all of these, and no event, link or vendor's state."""
+        return (
+            not (self._events or self._links or self._dropped or self.state)
+            and self._name is self.same.name
+            and PLAIN.issuperset(map(type, self.values.values()))
+            and self.same.attributes.keys().isdisjoint(self.values)
+        )
+
+    @property
+    def _attributes(self) -> Mapping[str, Any]:  # type: ignore[override]
+        return {**self.same.attributes, **self.values}
+
+    @property
+    def _kind(self) -> SpanKind:  # type: ignore[override]
+        return self.same.kind
 
     @property
     def resource(self) -> Resource:
@@ -124,7 +188,7 @@ class CallSpan(Span, ReadableSpan):
 
     def get_span_context(self) -> SpanContext:
         """The span's ids."""
-        return self._context  # type: ignore[return-value]
+        return self._context
 
     def is_recording(self) -> bool:
         """Whether it has not ended."""
@@ -137,20 +201,19 @@ class CallSpan(Span, ReadableSpan):
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes; those over the limit are counted, and left out."""
         most, longest, _ = self.tracer.limits
-        if longest is None and _are_plain(attributes):
-            if self._end_time is None and (most is None or len(self.values) + len(attributes) <= most):
-                self.values.update(attributes)
-                return
-        else:
-            self.is_plain = False
+        if longest is not None or not PLAIN.issuperset(map(type, attributes.values())):
             attributes = BoundedAttributes(None, dict(attributes), immutable=False, max_value_len=longest)
+        have = len(self.same.attributes) + len(self.values)
+        if self._end_time is None and (most is None or have + len(attributes) <= most):
+            self.values.update(attributes)
+            return
         for key, value in attributes.items():
-            if self._end_time is not None or (
-                most is not None and len(self.values) >= most and key not in self.values
-            ):
-                self._dropped, self.is_plain = self._dropped + 1, False
+            known = key in self.values or key in self.same.attributes
+            if self._end_time is not None or (most is not None and have >= most and not known):
+                self._dropped += 1
             else:
                 self.values[key] = value
+                have += not known
 
     def add_event(
         self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
@@ -158,14 +221,12 @@ class CallSpan(Span, ReadableSpan):
         """Add an event, while there is room."""
         most = self.tracer.limits[2]
         if self._end_time is None and (most is None or len(self._events) < most):
-            self.is_plain = False
             kept = BoundedAttributes(None, dict(attributes or {}), immutable=False)
             self._events = (*self._events, Event(name, kept, timestamp or time.time_ns()))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         """Link another span."""
         if self._end_time is None:
-            self.is_plain = False
             self._links = (*self._links, Link(context, attributes))
 
     def update_name(self, name: str) -> None:
@@ -205,5 +266,8 @@ class CallSpan(Span, ReadableSpan):
             self.tracer.processor.on_end(self)
 
 
-def _are_plain(values: Mapping[str, Any]) -> bool:
-    return PLAIN.issuperset(map(type, values.values()))
+def is_sampled(span: ReadableSpan) -> bool:
+    """Whether the span is to be exported."""
+    if isinstance(span, CallSpan):
+        return span.is_sampled
+    return span.context is not None and span.context.trace_flags.sampled

@@ -33,7 +33,7 @@ from observability.settings import (
     is_disabled,
     wants_old_rpc_names,
 )
-from observability.spans import CallTracer
+from observability.spans import CallTracer, SdkTracer
 from observability.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -89,9 +89,8 @@ class Telemetry:
         self._stream = LogStream(log_stream or sys.stdout, service)
         self._log_handler: JsonHandler | None = None
         self._contrib = Contrib()
-        tracer = self._tracer(version) if tracer_provider is None else None
         self._tracing = Tracing(
-            tracer or self.tracer_provider.get_tracer("observability", version),
+            self._tracer(version, is_ours=tracer_provider is None),
             self._contrib,
             metadata_attributes,
             dup=wants_old_rpc_names(),
@@ -118,10 +117,10 @@ class Telemetry:
             provider.add_span_processor(self._spans)
         return provider
 
-    def _tracer(self, version: str) -> CallTracer | None:
-        if is_disabled() or not isinstance(self.tracer_provider, TracerProvider):
-            return None
-        return CallTracer(self.tracer_provider, self._processors, version)
+    def _tracer(self, version: str, *, is_ours: bool) -> CallTracer | SdkTracer:
+        if is_ours and not is_disabled() and isinstance(self.tracer_provider, TracerProvider):
+            return CallTracer(self.tracer_provider, self._processors, version)
+        return SdkTracer(self.tracer_provider.get_tracer("observability", version))
 
     def _describe(self, service: str, version: str) -> None:
         resource = getattr(self.tracer_provider, "resource", Resource.get_empty())

@@ -14,23 +14,21 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import (
-    NonRecordingSpan,
     Span,
-    SpanContext,
     SpanKind,
     Status,
     StatusCode,
     TraceFlags,
-    Tracer,
 )
 
 from observability.call import OTHER, Call, End, Metadata, Method, Start
 from observability.contrib import Contrib
 from observability.rich_status import error_info
-from observability.spans import CURRENT_SPAN, CallTracer
+from observability.spans import CURRENT_SPAN, CallSpan, CallTracer, Remote, Same, SdkTracer
 
 STATUS_CODE = "rpc.response.status_code"  # the convention is about to rename it to rpc.status_code
 MAX_DESCRIPTION = 256
+PEERS = 1024
 SERVER_FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
@@ -39,8 +37,8 @@ SERVER_FAULTS = frozenset(
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 CARRIERS = {"tracestate", "baggage"}
 PLAIN_FIELDS = {"traceparent", "tracestate", "baggage"}
-TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
+# Of version 00 (https://www.w3.org/TR/trace-context/), and valid; what else there is needs more care.
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
 REDACTED = "[REDACTED]"
 
@@ -57,7 +55,7 @@ class Tracing:
 
     def __init__(
         self,
-        tracer: Tracer | CallTracer,
+        tracer: SdkTracer | CallTracer,
         contrib: Contrib,
         metadata_keys: Iterable[str] = (),
         *,
@@ -67,7 +65,24 @@ class Tracing:
         self._keys = [key.lower() for key in metadata_keys]
 
     def bind(self, method: Method) -> Start:
-        """The name, kind and attributes of the method's spans are worked out here, once."""
+        """The name, kind and attributes of the method's spans are worked out here, once for each peer."""
+        kind = KINDS[method.side]
+        enter = self._serve if method.side == "server" else self._ask
+
+        @lru_cache(maxsize=PEERS)
+        def same_for(peer: str) -> Same:
+            return self._same(method, kind, peer)
+
+        def start(call: Call) -> End | None:
+            if theirs := self._contrib.span(kind):
+                _name(call, theirs)
+                return None
+            values = self._captured(call.metadata) if self._keys else {}
+            return self._end(enter(call, same_for(call.peer), values))
+
+        return start
+
+    def _same(self, method: Method, kind: SpanKind, peer: str) -> Same:
         name = OTHER if OTHER in {method.service, method.name} else method.full_name
         attributes: dict[str, Any] = {"rpc.system.name": "grpc", "rpc.method": name}
         if method.address:
@@ -76,46 +91,29 @@ class Tracing:
             attributes["server.port"] = method.port
         if self._dup:
             attributes |= {"rpc.system": "grpc", "rpc.service": method.service}
-        enter = self._serve if method.side == "server" else self._ask
-        kind = KINDS[method.side]
+        return Same(name, kind, attributes | peer_attributes(peer))
 
-        def start(call: Call) -> End | None:
-            if theirs := self._contrib.span(kind):
-                _name(call, theirs.get_span_context())
-                return None
-            values = attributes.copy()
-            if self._keys:
-                values |= self._captured(call.metadata)
-            return self._end(enter(call, kind, values))
+    def _serve(self, call: Call, same: Same, values: dict[str, Any]) -> Span:
+        return self._enter(call, parent_of(call.metadata), same, values)
 
-        return start
-
-    def _serve(self, call: Call, kind: SpanKind, values: dict[str, Any]) -> Span:
-        if call.peer:
-            values.update(peer_attributes(call.peer))
-        return self._enter(call, parent_of(call.metadata), kind, values)
-
-    def _ask(self, call: Call, kind: SpanKind, values: dict[str, Any]) -> Span:
-        span = self._enter(call, otel_context.get_current(), kind, values)
+    def _ask(self, call: Call, same: Same, values: dict[str, Any]) -> Span:
+        span = self._enter(call, otel_context.get_current(), same, values)
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         call.headers.extend(carrier.items())
         return span
 
-    def _enter(
-        self, call: Call, parent: otel_context.Context, kind: SpanKind, values: dict[str, Any]
-    ) -> Span:
-        name = values["rpc.method"]
-        span = self._tracer.start_span(name, parent, kind, values, start_time=call.started_ns)
+    def _enter(self, call: Call, parent: otel_context.Context, same: Same, values: dict[str, Any]) -> Span:
+        span = self._tracer.start_span(same, parent, values, call.started_ns)
         # Never detached: the call runs in a contextvars context of its own, which goes when the call goes.
         otel_context.attach(otel_context.Context({**parent, CURRENT_SPAN: span}))
-        _name(call, span.get_span_context())
+        _name(call, span)
         return span
 
     def _end(self, span: Span) -> End:
         def end(call: Call) -> None:
             if span.is_recording():
-                failed = is_error(call)
+                failed = call.status != "OK" and is_error(call)
                 span.set_attributes(self._ended(call, failed))
                 if failed:
                     span.set_status(Status(StatusCode.ERROR, call.details[:MAX_DESCRIPTION]))
@@ -153,9 +151,14 @@ class Tracing:
         return captured
 
 
-def _name(call: Call, ids: SpanContext) -> None:
-    call.trace_id, call.span_id = ids.trace_id.to_bytes(16, "big").hex(), ids.span_id.to_bytes(8, "big").hex()
-    call.sampled = ids.trace_flags.sampled
+def _name(call: Call, span: Span) -> None:
+    """Tell the call the ids of its span."""
+    if isinstance(span, CallSpan):
+        call.trace_id, call.span_id, call.sampled = span.trace_id, span.span_id, span.is_sampled
+    else:
+        ids = span.get_span_context()
+        call.trace_id, call.span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
+        call.sampled = ids.trace_flags.sampled
 
 
 def parent_of(metadata: Metadata) -> otel_context.Context:
@@ -170,26 +173,16 @@ def parent_of(metadata: Metadata) -> otel_context.Context:
         elif name in CARRIERS or name == "traceparent":
             return propagate.extract(metadata, context=otel_context.Context(), getter=METADATA)
     if isinstance(header, str) and _is_default(propagate.get_global_textmap()):
-        ids = _read(header)
-        if ids is not None:
-            return otel_context.Context({CURRENT_SPAN: NonRecordingSpan(ids)})
+        parts = TRACEPARENT.fullmatch(header)
+        if parts is not None:
+            trace_id, span_id, flags = parts.groups()
+            return otel_context.Context({CURRENT_SPAN: Remote(trace_id, span_id, _flags(flags))})
     return propagate.extract(metadata, context=otel_context.Context(), getter=METADATA)
 
 
 @lru_cache(maxsize=8)
 def _is_default(propagator: TextMapPropagator) -> bool:
     return propagator.fields == PLAIN_FIELDS
-
-
-def _read(header: str) -> SpanContext | None:
-    """A traceparent of version 00 (https://www.w3.org/TR/trace-context/); None for what needs more care."""
-    parts = TRACEPARENT.fullmatch(header)
-    if parts is None:
-        return None
-    trace_id, span_id, flags = parts.groups()
-    if trace_id == NO_TRACE or span_id == NO_SPAN:
-        return None
-    return SpanContext(int(trace_id, 16), int(span_id, 16), True, _flags(flags))
 
 
 @lru_cache(maxsize=256)
@@ -202,7 +195,6 @@ def is_error(call: Call) -> bool:
     return call.status in SERVER_FAULTS or (call.method.side == "client" and call.status != "OK")
 
 
-@lru_cache(maxsize=1024)
 def peer_attributes(peer: str) -> dict[str, str | int]:
     """The peer, as gRPC writes it (`ipv4:127.0.0.1:80`, `ipv6:%5B::1%5D:80`, `unix:/path`), as attributes."""
     scheme, _, rest = unquote(peer).partition(":")
