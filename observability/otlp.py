@@ -74,7 +74,8 @@ class CallSpanExporter(OTLPSpanExporter):
 
 def _encode(span: CallSpan) -> bytes:
     """The span as one of a ScopeSpans' spans: its own is packed, what others have, too, is kept encoded."""
-    above, parent_id, flags = span.above, b"", LOCAL
+    above, parent_id = span.above, b""
+    flags: int = LOCAL
     if type(above) is Remote:
         parent_id, flags = bytes.fromhex(above.span_id), REMOTE
     elif above is not None:
