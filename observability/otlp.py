@@ -99,9 +99,13 @@ def _encode(span: CallSpan) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _same(same: Same) -> bytes:
-    kind: Any = same.kind.value + 1
-    named = trace_pb2.Span(name=same.name, kind=kind).SerializeToString()
-    return named + b"".join(_attribute(key, value) for key, value in same.attributes.items())
+    attributes = [_attribute(key, value) for key, value in same.attributes.items()]
+    return b"".join((_named(same.name, same.kind.value), *attributes))
+
+
+@lru_cache(maxsize=1024)
+def _named(name: str, kind: Any) -> bytes:
+    return trace_pb2.Span(name=name, kind=kind + 1).SerializeToString()
 
 
 def _status(status: Status) -> bytes:

@@ -28,7 +28,7 @@ from observability.spans import CURRENT_SPAN, CallSpan, CallTracer, Remote, Same
 
 STATUS_CODE = "rpc.response.status_code"  # the convention is about to rename it to rpc.status_code
 MAX_DESCRIPTION = 256
-PEERS = 1024
+PEERS = 256
 SERVER_FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
