@@ -158,6 +158,19 @@ def test_the_quick_encoding_is_the_sdks(method: str, service: Any, exporter: Any
     assert sorted_spans(ours, 0xFF) == sorted_spans(sdks, 0)
 
 
+def test_the_quick_encoding_knows_every_parent(exporter: Any) -> None:
+    """A span of no parent, and one below a span of another tracer in this process, go out as the SDK's would."""
+    client = MemoryTelemetry()
+    above: Any = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("above")
+    with sync_server(MemoryTelemetry()) as target, channel(client, target) as made:
+        made.unary_unary("/test.Service/returns")(b"x", timeout=10)
+        with trace.use_span(above):
+            made.unary_unary("/test.Service/returns")(b"x", timeout=10)
+    root, child = spans = client.spans()
+    assert (root.parent, child.parent) == (None, above.context)
+    assert sorted_spans(exporter._translate_data(spans), 0xFF) == sorted_spans(encode_spans(spans), 0)
+
+
 def sorted_spans(request: ExportTraceServiceRequest, sampled: int) -> list[str]:
     found = []
     for resource in request.resource_spans:
