@@ -33,7 +33,7 @@ from observability.settings import (
     is_disabled,
     wants_old_rpc_names,
 )
-from observability.spans import CallTracer, SdkTracer
+from observability.tracers import CallTracer, SdkTracer
 from observability.tracing import Tracing
 
 if TYPE_CHECKING:

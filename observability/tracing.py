@@ -24,7 +24,8 @@ from opentelemetry.trace import (
 from observability.call import OTHER, Call, End, Metadata, Method, Start
 from observability.contrib import Contrib
 from observability.rich_status import error_info
-from observability.spans import CURRENT_SPAN, CallSpan, CallTracer, Remote, Same, SdkTracer
+from observability.spans import CURRENT_SPAN, CallSpan, Remote, Same
+from observability.tracers import CallTracer, SdkTracer
 
 STATUS_CODE = "rpc.response.status_code"  # the convention is about to rename it to rpc.status_code
 MAX_DESCRIPTION = 256

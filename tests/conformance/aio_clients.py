@@ -41,7 +41,7 @@ def started(client: Any, timeout_s: float = TIMEOUT_S, **options: Any) -> Any:
 async def collected(client: Any) -> bool:
     """Whether the handler ends once nobody holds the call."""
     dropped_s = time.monotonic()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # gRPC lets go of the call in its own time, and nothing tells when
     collect(dropped_s)
     return await until(client.seen.ended.is_set, 1)
 
@@ -120,7 +120,7 @@ async def task_cancelled(client: Any) -> Any:
     call = started(client)
     task = asyncio.create_task(whole(call, client.streams))
     await until(client.seen.waiting.is_set)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # the task reads by now; nothing tells so
     task.cancel()
     return {"raised": await tried(task)} | await ended(call)
 
