@@ -34,7 +34,7 @@ doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say 
 test: $(STAMP) $(GENERATED) ## run the whole test suite (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
 
-bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what a call costs, and write docs/cost.md (ARGS="--rounds 3 --only ours")
+bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write docs/cost.md (ARGS="--rounds 3 --only shipped")
 	PYTHONPATH=var/peers $(PY) -m benchmarks.cost $(ARGS)
 
 conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers, and write docs/conformance.md
@@ -57,9 +57,9 @@ dashboards: $(STAMP) ## write grafana/dashboards/*.json from their code
 
 protobufs: $(GENERATED) ## generate the protobuf code
 
-lock: ## resolve the ranges of pyproject.toml anew (needs uv)
+lock: ## resolve the ranges of pyproject.toml again, to the newest versions (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
-		pyproject.toml --extra dev --output-file requirements-dev.txt
+		pyproject.toml --extra dev --extra http --output-file requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --quiet \
 		pyproject.toml --constraint requirements-dev.txt --output-file requirements.txt
 	uv pip compile --universal --python-version 3.13 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \

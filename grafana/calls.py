@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import colours
 from grafana.board import Row, board
-from grafana.panels import HALF, THIRD, Query, graph, note
+from grafana.panels import HALF, Query, graph, note
 
 CALLS = 'job=~"$service", grpc_method=~"$method", grpc_service!~"grpc[.].*"'  # health checks are none
 WHEN_RED = """
@@ -158,17 +158,33 @@ def _saturation() -> Row:
     return "Saturation", [
         graph(
             "Workers busy",
-            "Share of the threads that work: the shop's, and the pools of threaded gRPC servers (the "
-            "bookshop has none: recommendations is one event loop). From 80 %: "
-            "docs/runbooks/Saturation.md.",
+            "Share of the threads that serve: the shop's, and of the most that recommendations may start "
+            "(64), which it does while calls block. From 80 %: docs/runbooks/Saturation.md.",
             "percentunit",
             Query(
                 'max by (job) (instance:http_server_threads_busy:ratio{job=~"$service"})', "{{job}} threads"
             ),
             Query('max by (job) (instance:grpc_server_pool_busy:ratio{job=~"$service"})', "{{job}} pool"),
             shades=colours.SERVICES,
+            width=HALF,
             limits=[(0.8, colours.BAD)],
             top=1,
+        ),
+        graph(
+            "Wait for a thread",
+            "The time within which 50 and 99 % of the calls that arrive at a gRPC server get a thread of its "
+            "pool. It rises when handlers block, or when the CPU does not keep up.",
+            "s",
+            *(
+                Query(
+                    f"histogram_quantile(0.{q}, sum by (le, job) "
+                    '(rate(grpc_server_pool_queue_seconds_bucket{job=~"$service"}[$__rate_interval])))',
+                    f"p{q} {{{{job}}}}",
+                )
+                for q in ("50", "99")
+            ),
+            shades=colours.QUANTILES,
+            width=HALF,
         ),
         graph(
             "CPU of one core",
@@ -179,6 +195,7 @@ def _saturation() -> Row:
                 'rate(process_cpu_seconds_total{job=~"$service"}[$__rate_interval])', "{{job}} {{instance}}"
             ),
             shades=colours.SERVICES,
+            width=HALF,
             limits=[(0.8, colours.WARN), (1, colours.BAD)],
             top=1,
         ),
@@ -192,7 +209,7 @@ def _saturation() -> Row:
                 "{{grpc_method}}",
             ),
             shades=colours.METHODS,
-            width=THIRD,
+            width=HALF,
             limits=[(0.1, colours.BAD)],
             top=0.1,
         ),

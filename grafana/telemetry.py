@@ -123,7 +123,6 @@ def _spans() -> Row:
             "none",
             Query(f"max by (job) (telemetry_span_queue_length{SERVICE})", "{{job}}"),
             shades=colours.SERVICES,
-            width=HALF,
             limits=[(1536, colours.WARN), (2048, colours.BAD)],
         ),
         graph(
@@ -136,6 +135,38 @@ def _spans() -> Row:
                 "{{signal}} {{job}}",
             ),
             shades=colours.SIGNALS,
+        ),
+        graph(
+            "Records and lines that wait",
+            "Ended calls and pages that no signal has seen yet (at 8192 new ones are dropped), and log "
+            "lines that standard output has not taken. A line that only climbs is a reader that stopped.",
+            "none",
+            Query(f"max by (job) (telemetry_record_queue_length{SERVICE})", "records {{job}}"),
+            Query(f"max by (job) (telemetry_log_queue_length{SERVICE})", "lines {{job}}"),
+            shades=colours.QUEUES,
+        ),
+        graph(
+            "Records dropped",
+            "Calls and pages per second that reached no trace, no log and no histogram, by reason; counters "
+            "have them. Empty is good: none was lost. queue_full: the CPU does not keep up.",
+            "cps",
+            Query(
+                f"sum by (reason, job) (rate(telemetry_records_dropped_total{SERVICE}[$__rate_interval]))",
+                "{{reason}} {{job}}",
+            ),
+            shades=colours.REASONS,
+            width=HALF,
+        ),
+        graph(
+            "Log lines dropped",
+            "Log lines per second that were lost, by reason. Empty is good: none was. queue_full: the reader "
+            "of standard output does not keep up. write_failed: docs/runbooks/SignalFailing.md.",
+            "cps",
+            Query(
+                f"sum by (reason, job) (rate(telemetry_log_lines_dropped_total{SERVICE}[$__rate_interval]))",
+                "{{reason}} {{job}}",
+            ),
+            shades=colours.REASONS,
             width=HALF,
         ),
     ]

@@ -1,9 +1,11 @@
-"""The signals in their order, and what a service does with them."""
+"""The composition root: the journal, the signals in their order, and what a service does with them."""
 
+import atexit
 import logging
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -11,30 +13,29 @@ import grpc
 from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import filters
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from opentelemetry.sdk.trace import SpanProcessor
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
 
-from observability.call import Method, Recorder, Signal
-from observability.contrib import Contrib
-from observability.export import SpanQueue
-from observability.failures import Failures
-from observability.families import family, shared
-from observability.interceptors.aio_client import aio_client_interceptors
-from observability.interceptors.aio_server import AioServerInterceptor
-from observability.interceptors.client import ClientInterceptor
-from observability.interceptors.deadline import DeadlineInterceptor, aio_deadline_interceptors
-from observability.interceptors.server import ServerInterceptor
-from observability.logs import CallLog, JsonHandler, LogStream
-from observability.metrics import ExtraLabel, Metrics, MetricsServer, Saturation
-from observability.settings import (
-    choose_stable_conventions,
-    excluded_services,
-    exports_traces,
-    is_disabled,
-    wants_old_rpc_names,
-)
-from observability.tracers import CallTracer, SdkTracer
-from observability.tracing import Tracing
+from observability import exporters, fork
+from observability.call import Method
+from observability.grpc.aio_client import aio_client_interceptors
+from observability.grpc.aio_server import AioServerInterceptor
+from observability.grpc.client import ClientInterceptor
+from observability.grpc.contrib import Contrib
+from observability.grpc.deadline import DeadlineInterceptor, aio_deadline_interceptors
+from observability.grpc.recorder import Recorder
+from observability.grpc.server import ServerInterceptor
+from observability.grpc.target import address_of
+from observability.journal import Journal
+from observability.settings import read, sampler, span_limits
+from observability.signals.export import SpanQueue
+from observability.signals.families import Families, shared
+from observability.signals.logs import JsonHandler, Logs, LogStream
+from observability.signals.metrics import BUCKETS_S, ExtraLabel, Metrics, Options
+from observability.signals.own import OwnMetrics
+from observability.signals.provider import CallSpans, OwnCallSpans
+from observability.signals.tracing import Tracing
+from observability.tally import Tally
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -44,28 +45,31 @@ QUIET_SERVICES = (
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
-SCHEME = re.compile(r"^(\w+://[^/]*/|dns:|ipv4:|ipv6:)")
-HOST_AND_PORT = re.compile(r"(\[[^\]]+\]|[^:,]+):([0-9]{1,5})")
+MIN_S = 0.2  # what each edge gets at the end, even if the others took all the time
 Exclude = Callable[[Any], bool]
 
 
 class Telemetry:
-    """Traces, metrics and logs of one service, told from one record of each call.
+    """Traces, metrics and logs of one service, made from one record of each call.
 
     Reads OpenTelemetry's variables (OTEL_*); keyword arguments win over them.
 
-    - service, version: the service's name and version, in traces, logs and target_info.
+    - service: the service's name, which OTEL_SERVICE_NAME replaces; version: its version.
     - tracer_provider: makes the spans; by default one that exports by OTLP. Yours stays yours to shut down.
     - registry: where metrics are registered; prometheus_client's own by default. Two Telemetry may share one.
     - log_stream: the text stream of the log lines; standard output by default.
     - exclude: a condition of opentelemetry.instrumentation.grpc.filters; methods that meet it are counted,
       but neither traced nor logged, as are health checks, reflection and what
       OTEL_PYTHON_GRPC_EXCLUDED_SERVICES names.
-    - extra_labels: labels of your own on the metrics of calls, by name, each from a bounded set.
+    - extra_labels: custom labels on the metrics of calls, by name, each from a bounded set.
     - metadata_attributes: keys of request metadata whose values become attributes of spans; what looks like
       a secret is redacted all the same. No other metadata is shown.
+    - buckets: the upper bounds, in seconds, of the histograms of durations.
+    - convention_metrics: whether there are OpenTelemetry's own histograms, too
+      (rpc_server_call_duration_seconds, rpc_client_call_duration_seconds).
 
-    Raises ValueError when a variable has a value that is not allowed.
+    Raises ValueError when a name among extra_labels is taken, or the registry has our metrics with other
+    labels.
     """
 
     def __init__(
@@ -79,100 +83,106 @@ class Telemetry:
         exclude: Exclude | None = None,
         extra_labels: Mapping[str, ExtraLabel] | None = None,
         metadata_attributes: Iterable[str] = (),
+        buckets: Sequence[float] = BUCKETS_S,
+        convention_metrics: bool = False,
     ) -> None:
-        choose_stable_conventions()
+        self._settings = read()
+        self.service = self._settings.service_name or service
         self.registry = registry
-        self.failures = Failures(registry)
-        self._spans = self._processor() if tracer_provider is None else None
-        self._processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
-        self.tracer_provider = tracer_provider or self._provider(service, version)
-        self._stream = LogStream(log_stream or sys.stdout, service)
-        self._log_handler: JsonHandler | None = None
+        self.tally = Tally()
+        self.journal = Journal(self.tally)
+        self._exclude = _any_of(exclude, self._settings.excluded_services)
         self._contrib = Contrib()
+        self._families = Families.of(registry)
+        self._own = OwnMetrics(self._families, self.tally)
+        options = Options(extra_labels or {}, buckets, convention=convention_metrics)
+        self._metrics = Metrics(self.journal, self._families, self._own, options)
+        for side in ("server", "client"):
+            self._metrics.view(side)
+        self._stream = LogStream(log_stream or sys.stdout, self.service, self.tally)
+        self._log_handler: JsonHandler | None = None
+        self._queue = self._processor() if tracer_provider is None else None
+        self._spans = self._call_spans(tracer_provider, version)
+        self.tracer_provider = tracer_provider or self._spans.provider  # type: ignore[attr-defined]
         self._tracing = Tracing(
-            self._tracer(version, is_ours=tracer_provider is None),
-            self._contrib,
-            metadata_attributes,
-            dup=wants_old_rpc_names(),
+            self._spans, self.tally, metadata_attributes, old_names=self._settings.old_rpc_names
         )
-        self._log = CallLog(self._stream)
-        self._exclude = _any_of(exclude)
-        self._metrics = {side: Metrics(side, registry, extra_labels) for side in ("server", "client")}
-        self._servers: list[MetricsServer] = []
-        self._describe(service, version)
+        self.journal.signals = [self._metrics, Logs(self._stream), self._tracing]
+        self._servers: list[Any] = []
+        self._is_shut_down = False
+        self._describe(version)
+        atexit.register(self.shutdown)
+        fork.attach(self)
 
     def _processor(self) -> SpanProcessor | None:
         """Where finished spans go."""
-        if not exports_traces():
+        if self._settings.sdk_disabled or not self._settings.traces_exporters:
             return None
-        from observability.otlp import CallSpanExporter
+        return SpanQueue(lambda: exporters.make(self._settings), self._settings, self.tally)
 
-        return SpanQueue(CallSpanExporter, self.registry, self.failures)
+    def _call_spans(self, provider: trace.TracerProvider | None, version: str) -> CallSpans:
+        if provider is not None:
+            return CallSpans(provider, version)
+        attributes = {"service.name": self.service} | ({"service.version": version} if version else {})
+        return OwnCallSpans(
+            Resource.create(attributes),
+            sampler(),
+            span_limits(),
+            self._queue,
+            self.journal.flush,
+            version,
+        )
 
-    def _provider(self, service: str, version: str) -> TracerProvider:
-        attributes = {"service.name": service} | ({"service.version": version} if version else {})
-        resource, processors = Resource.create(attributes), self._processors
-        provider = TracerProvider(resource=resource, shutdown_on_exit=False, active_span_processor=processors)
-        if self._spans is not None:
-            provider.add_span_processor(self._spans)
-        return provider
-
-    def _tracer(self, version: str, *, is_ours: bool) -> CallTracer | SdkTracer:
-        if is_ours and not is_disabled() and isinstance(self.tracer_provider, TracerProvider):
-            return CallTracer(self.tracer_provider, self._processors, version)
-        return SdkTracer(self.tracer_provider.get_tracer("observability", version))
-
-    def _describe(self, service: str, version: str) -> None:
+    def _describe(self, version: str) -> None:
+        self._own.watch("telemetry_record_queue_length", self.journal.__len__)
+        self._own.watch("telemetry_log_queue_length", self._stream.lines.__len__)
+        if isinstance(self._queue, SpanQueue):
+            self._own.watch("telemetry_span_queue_length", self._queue.spans.__len__)
         resource = getattr(self.tracer_provider, "resource", Resource.get_empty())
         instance = "" if shared() else str(resource.attributes.get("service.instance.id", ""))
-        labels = ("service_name", "service_version", "service_instance_id")
-        info = family(
+        info = self._families.family(
             Gauge,
             "target_info",
             "The service that these metrics are of.",
-            labels,
-            self.registry,
+            ("service_name", "service_version", "service_instance_id"),
             multiprocess_mode="livemax",
         )
-        info.labels(service, version, instance).set(1)
+        info.labels(self.service, version, instance).set(1)
 
-    def _recorder(self, side: str, address: str = "", port: int | None = None, *more: Signal) -> Recorder:
-        signals: list[Signal] = [self._tracing, self._metrics[side], self._log, *more]
-        return Recorder(side, signals, self.failures, self._is_quiet, address, port)
+    def _recorder(self, side: str, address: str = "", port: int | None = None) -> Recorder:
+        return Recorder(side, self.journal, self._tracing, self._contrib, self._is_quiet, address, port)
 
     def _is_quiet(self, path: str) -> bool:
         try:
             return self._exclude(SimpleNamespace(method=path))
         except Exception:
-            self.failures.count("exclude")
+            self.tally.failure("exclude")
             return False
 
     def server_interceptors(self, workers: int = 0) -> list[grpc.ServerInterceptor]:
         """For grpc.server(interceptors=...); put them first. workers is the size of the server's pool."""
-        recorder = self._recorder("server", "", None, Saturation(workers, self.registry))
-        return [ServerInterceptor(recorder, self.failures, self._contrib)]
+        self._metrics.view("pool").workers.set(workers)
+        return [ServerInterceptor(self._recorder("server"))]
 
     def aio_server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
         """For grpc.aio.server(interceptors=...); put them first."""
-        return [AioServerInterceptor(self._recorder("server"), self.failures, self._contrib)]
+        return [AioServerInterceptor(self._recorder("server"))]
 
     def client_interceptors(self, target: str = "", timeout_s: float | None = None) -> list[Any]:
         """For grpc.intercept_channel(channel, *...); put them first.
 
-        target ("host:port") tells the spans the server's address; timeout_s is the deadline, in seconds, of
+        target ("host:port") gives the spans the server's address; timeout_s is the deadline, in seconds, of
         calls that are made without one.
         """
         deadline = [] if timeout_s is None else [DeadlineInterceptor(timeout_s)]
-        recorder = self._recorder("client", *_address(target))
-        return [*deadline, ClientInterceptor(recorder, self.failures, self._contrib)]
+        return [*deadline, ClientInterceptor(self._recorder("client", *address_of(target)))]
 
     def aio_client_interceptors(
         self, target: str = "", timeout_s: float | None = None
     ) -> list[grpc.aio.ClientInterceptor]:
         """For grpc.aio.insecure_channel(target, interceptors=...); put them first. Arguments as above."""
         deadline = [] if timeout_s is None else aio_deadline_interceptors(timeout_s)
-        recorder = self._recorder("client", *_address(target))
-        return [*deadline, *aio_client_interceptors(recorder, self.failures, self._contrib)]
+        return [*deadline, *aio_client_interceptors(self._recorder("client", *address_of(target)))]
 
     def declare(self, path: str, *codes: str, side: str = "server", kind: str = "unary") -> None:
         """Put a method's series at zero from the start, with OK and the codes that it is known to end with.
@@ -180,13 +190,14 @@ class Telemetry:
         path is "/package.Service/Method", codes are gRPC's names such as "NOT_FOUND".
         """
         service, _, name = path.lstrip("/").rpartition("/")
-        self._metrics[side].declare(Method(side, kind, service, name), ("OK", *codes))
+        self._metrics.view(side).declare(Method(side, kind, service, name), ("OK", *codes))
 
     def instrument_flask(self, app: "Flask") -> None:
         """Observe each request of the application; call it before other hooks are added."""
-        from observability.http import HttpEdge
+        from observability.flask import HttpEdge
 
-        HttpEdge(self.tracer_provider, self.registry, self._stream, self.failures).instrument(app)
+        self._metrics.view("http")
+        HttpEdge(self.journal, self.tracer_provider, self._settings.excluded_urls).instrument(app)
 
     def capture_logs(self, level: str = "INFO") -> None:
         """Write the lines of Python's logging, from this level on, as JSON with the trace id."""
@@ -196,35 +207,68 @@ class Telemetry:
         logging.getLogger().setLevel(level)
 
     def serve_metrics(self, port: int, host: str = "127.0.0.1") -> int:
-        """Serve /metrics and return its port; 0 takes any. Raises OSError when the port is taken."""
-        server = MetricsServer(port, host, self.registry)
-        self._servers.append(server)
-        return server.port
+        """Serve /metrics and return its port; 0 takes any. Raises OSError when the port is taken.
+
+        In OpenMetrics for clients that ask for it: exemplars live only there.
+        """
+        server, thread = start_http_server(port, host, self.registry)
+        self._servers.append((server, thread))
+        return int(server.server_port)
+
+    def force_flush(self, timeout_s: float = 5.0) -> bool:
+        """Deliver what has ended to all signals and edges; False when timeout_s seconds are too short."""
+        end = time.monotonic() + timeout_s
+
+        def left() -> float:
+            return max(end - time.monotonic(), 0)
+
+        done = self.journal.flush(timeout_s)
+        done = self._stream.lines.flush(left()) and done
+        return self._spans.flush(left()) and done
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
-        """Deliver what waits, for at most timeout_s, and stop; a second call does nothing."""
-        if isinstance(self._spans, SpanQueue):
-            self._spans.shutdown(timeout_s)
+        """Deliver what waits, for at most timeout_s seconds, and stop; a second call does nothing."""
+        if self._is_shut_down:
+            return
+        self._is_shut_down = True
+        atexit.unregister(self.shutdown)
+        end = time.monotonic() + timeout_s
         while self._servers:
-            self._servers.pop().close()
+            server, thread = self._servers.pop()
+            server.shutdown()
+            server.server_close()
+            thread.join(1)
+        self.journal.close(timeout_s)
+        self._spans.shutdown(max(end - time.monotonic(), MIN_S))
         if self._log_handler is not None:
             logging.getLogger().removeHandler(self._log_handler)
             self._log_handler = None
+        self._stream.close(max(end - time.monotonic(), MIN_S))
+        self._metrics.shutdown()
+
+    def hold(self) -> None:
+        """Before a fork: no thread of ours is in the midst of the metrics."""
+        self._families.lock.acquire()
+
+    def release(self) -> None:
+        """After a fork, in the parent."""
+        self._families.lock.release()
+
+    def begin(self) -> None:
+        """Start again from nothing in a forked child: what is live or waits is the parent's."""
+        self._families.lock = threading.RLock()
+        self.tally.begin()
+        self.journal.begin()
+        self._stream.lines.begin()
+        if isinstance(self._queue, SpanQueue):
+            self._queue.begin()
+        self._spans.begin()
+        self._metrics.begin()
+        for server, _ in self._servers:
+            server.socket.close()
+        self._servers.clear()
 
 
-def _any_of(exclude: Exclude | None) -> Exclude:
-    names: Iterable[str] = (*QUIET_SERVICES, *excluded_services())
-    conditions = [filters.service_name(name) for name in names]
+def _any_of(exclude: Exclude | None, excluded: Iterable[str]) -> Exclude:
+    conditions = [filters.service_name(name) for name in (*QUIET_SERVICES, *excluded)]
     return filters.any_of(*conditions, *([exclude] if exclude else []))
-
-
-def _address(target: str) -> tuple[str, int | None]:
-    """Host and port of a gRPC target; the path of a socket, or a list of addresses, comes back as it is.
-
-    Forms: https://github.com/grpc/grpc/blob/master/doc/naming.md
-    """
-    if target.startswith("unix:"):
-        return target.removeprefix("unix:").removeprefix("//"), None
-    name = SCHEME.sub("", target)
-    found = HOST_AND_PORT.fullmatch(name)
-    return (found[1].strip("[]"), int(found[2])) if found else (name, None)

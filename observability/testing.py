@@ -17,7 +17,10 @@ T = TypeVar("T")
 
 
 class MemoryTelemetry(Telemetry):
-    """Telemetry whose spans, metrics and log lines can be asked for; it takes the arguments of Telemetry."""
+    """Telemetry whose spans, metrics and log lines can be asked for; it takes the arguments of Telemetry.
+
+    Each of them flushes first, so it includes every call that has ended.
+    """
 
     def __init__(self, service: str = "test", **options: Any) -> None:
         self._exporter = InMemorySpanExporter()
@@ -30,10 +33,12 @@ class MemoryTelemetry(Telemetry):
 
     def spans(self) -> tuple[ReadableSpan, ...]:
         """The spans that have ended."""
+        self.force_flush()
         return self._exporter.get_finished_spans()
 
     def lines(self) -> list[dict[str, Any]]:
         """The log lines, parsed."""
+        self.force_flush()
         return [json.loads(line) for line in self._text.getvalue().splitlines()]
 
     def value(self, name: str, **labels: str) -> float:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from observability import logs
-from observability.tracing import SERVER_FAULTS
+from observability.call import FAULTS
+from observability.signals.logs import WARNINGS
+from observability.signals.tracing import SERVER_FAULTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,7 +37,7 @@ def test_the_table_of_statuses_is_the_codes() -> None:
     told = {status: (server, level) for names, server, level in rows for status in names.split(", ")}
     assert len(told) == 17
     for status, (server, level) in told.items():
-        assert level == logs.CALL_LEVELS.get(status, "error")
+        assert level == ("error" if status in FAULTS else "warn" if status in WARNINGS else "info")
         assert (server == "error") == (status in SERVER_FAULTS)
 
 

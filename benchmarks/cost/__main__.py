@@ -1,11 +1,13 @@
-"""`make bench`: runs the servers side by side and writes what a call costs each to docs/cost.md.
+"""`make bench`: runs the servers side by side and writes what telemetry costs to docs/cost.md.
 
-A run that is narrowed by an option only prints: ARGS="--rounds 3 --calls 1000 --only tutorial,ours".
+A run that is narrowed by an option only prints: ARGS="--rounds 3 --calls 1000 --only tutorial,shipped".
 """
 
 import argparse
 import json
+import os
 import random
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -14,11 +16,11 @@ from typing import Any
 
 import grpc
 
-from benchmarks.cost.load import call
+from benchmarks.cost.load import call, paced
 from benchmarks.cost.processes import Process
 from benchmarks.cost.receiver import COUNTS
-from benchmarks.cost.report import document, table
-from benchmarks.cost.servers import BASE, TRACED, VARIANTS
+from benchmarks.cost.report import PAIRS, Figures, document, tables
+from benchmarks.cost.servers import SHIPPED, TUTORIAL, UNOBSERVED, VARIANTS, variables
 from observability.testing import eventually
 
 ROUNDS, CALLS, WARM_UP = 9, 2000, 2000
@@ -33,54 +35,94 @@ class Bench:
         receiver = stack.enter_context(Process(directory / "receiver", "benchmarks.cost.receiver"))
         channel = stack.enter_context(grpc.insecure_channel(receiver.target))
         self._received: Any = channel.unary_unary(COUNTS)
-        settings = {
+        self._directory = directory
+        self._settings = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver.target}",
             "OTEL_BSP_SCHEDULE_DELAY": "1000",
         }
         self._servers = {
             name: stack.enter_context(
-                Process(directory / f"{name}.log", "benchmarks.cost.servers", name, **settings)
+                Process(
+                    directory / f"{name}.log",
+                    "benchmarks.cost.servers",
+                    name,
+                    **self._settings | variables(name),
+                )
             )
             for name in names
         }
+        self._pairs = [pair for pair in PAIRS if set(pair) <= self._servers.keys()]
         self._calls = dict.fromkeys(names, 0)
-        self.costs_us: dict[str, list[float]] = {name: [] for name in names}
+        self._rates: dict[str, float] = {}
+        self.figures = Figures(names)
+
+    def warm_up(self, calls: int) -> None:
+        """Load each server without measuring it, and see how many calls a second it can serve."""
+        for name, server in self._servers.items():
+            call(server.target, calls)
+            self._rates[name] = call(server.target, calls)
+            self._settle(name, 2 * calls)
 
     def round(self, calls: int) -> None:
         """Measure each server once, in a new order."""
         for name in random.sample(list(self._servers), len(self._servers)):
             server = self._servers[name]
             before = server.cpu_s()
-            self.load(name, calls)
-            self.costs_us[name].append((server.cpu_s() - before) / calls * 1e6)
+            call(server.target, calls)
+            self._settle(name, calls)
+            self.figures.cost(name, (server.cpu_s() - before) / calls * 1e6)
+        for pair in self._pairs:
+            for name in random.sample(pair, len(pair)):
+                rate = self._rates[pair[1]] / 2
+                self.figures.latency(name, rate, paced(self._servers[name].target, calls, rate))
+                self._settle(name, calls + 1)
 
-    def load(self, name: str, calls: int) -> None:
-        """Make the calls, and wait until their spans are delivered."""
-        call(self._servers[name].target, calls)
+    def page(self) -> None:
+        """Measure the shop's page."""
+        target = self._servers[SHIPPED].target
+        command = ["benchmarks.cost.page", target, str(self._directory / "page.log")]
+        self.figures.page_us = json.loads(_output(command, self._settings))
+
+    def scrapes(self) -> None:
+        """Measure reads of /metrics."""
+        self.figures.scrapes = json.loads(_output(["benchmarks.cost.scrape"], {}))
+
+    def _settle(self, name: str, calls: int) -> None:
+        """Wait until the spans of these calls are delivered."""
         self._calls[name] += calls
-        if name in TRACED:
+        if name not in UNOBSERVED:
             eventually(lambda: json.loads(self._received(b"")).get(name) == self._calls[name], DELIVERY_S)
-
-    def warm_up(self, calls: int) -> None:
-        """Load each server without measuring it."""
-        for name in self._servers:
-            self.load(name, calls)
 
 
 def main() -> None:
     """Measure, print, and write the document when nothing was left out."""
     asked = _arguments()
     words = asked.only.split(",")
-    names = [name for name in VARIANTS if name == BASE or any(name.startswith(word) for word in words)]
+    names = [name for name in VARIANTS if name == TUTORIAL or any(name.startswith(word) for word in words)]
+    whole = len(names) == len(VARIANTS)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         bench = Bench(names, Path(directory), stack)
         bench.warm_up(WARM_UP)
         for number in range(asked.rounds):
             bench.round(asked.calls)
             print(f"round {number + 1} of {asked.rounds}", file=sys.stderr)
-    print(table(bench.costs_us))
-    if len(names) == len(VARIANTS) and asked.rounds >= ROUNDS and asked.calls >= CALLS:
-        DOCUMENT.write_text(document(bench.costs_us, asked.rounds, asked.calls, WARM_UP))
+        if whole:
+            bench.page()
+            bench.scrapes()
+    print(tables(bench.figures))
+    if whole and asked.rounds >= ROUNDS and asked.calls >= CALLS:
+        DOCUMENT.write_text(document(bench.figures, asked.rounds, asked.calls, WARM_UP))
+
+
+def _output(command: list[str], settings: dict[str, str]) -> str:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        env=inherited | settings,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def _arguments() -> argparse.Namespace:

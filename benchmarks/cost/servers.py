@@ -14,16 +14,17 @@ from typing import Any
 import grpc
 import uvloop
 
+from benchmarks.cost.unobserved import Unobserved
 from observability import Telemetry
-from observability.call import Recorder
 from protobufs.recommendations_pb2 import BookRecommendation, RecommendationRequest, RecommendationResponse
 from protobufs.recommendations_pb2_grpc import (
     RecommendationsServicer,
     add_RecommendationsServicer_to_server,
 )
 from services.feed import Category, read_books
-from services.recommendations.catalogue import Catalogue
-from services.recommendations.servicer import AioRecommendationService, RecommendationService
+from services.recommendations import RecommendationService
+from services.recommendations.config import Settings
+from services.recommendations.server import Server
 from services.settings import BOOKS
 
 TUTORIAL_THREADS = 10
@@ -46,22 +47,19 @@ class TutorialService(RecommendationsServicer):
         return RecommendationResponse(recommendations=chosen)
 
 
-class OneSignal(Telemetry):
-    """Telemetry that tells of calls by one signal alone, named as the signal names itself."""
+class AioService(RecommendationsServicer):
+    """The shipped service on an event loop. It never waits, so it can answer there."""
 
-    def __init__(self, service: str, signal: str) -> None:
-        super().__init__(service)
-        self._only = signal
+    def __init__(self) -> None:
+        self._service = RecommendationService()
 
-    def _recorder(self, side: str, *target: Any) -> Recorder:
-        recorder = super()._recorder(side, *target)
-        (signal,) = (signal for signal in recorder._signals if signal.name == self._only)
-        recorder._signals = (signal,)
-        return recorder
+    async def Recommend(self, request: RecommendationRequest, context: Any) -> RecommendationResponse:  # noqa: N802
+        """Books of the category, at random."""
+        return self._service.Recommend(request, context)
 
 
-def threaded(interceptors: list[Any] | None = None) -> None:
-    """Serve on threads, as the tutorial does."""
+def tutorial(interceptors: list[Any] | None = None) -> None:
+    """Serve on a pool of threads, as the tutorial does."""
     server = grpc.server(ThreadPoolExecutor(TUTORIAL_THREADS), interceptors=interceptors)
     add_RecommendationsServicer_to_server(TutorialService(), server)  # type: ignore[no-untyped-call]
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
@@ -70,14 +68,25 @@ def threaded(interceptors: list[Any] | None = None) -> None:
     server.stop(None)
 
 
-def on_asyncio(interceptors: list[Any] | None = None) -> None:
-    """Serve on one event loop, as services/recommendations does."""
-    service = RecommendationService(Catalogue(read_books(BOOKS)))
+def shipped(telemetry: Any) -> None:
+    """Serve as services/recommendations does, its health, reflection and other interceptors included."""
+    service = RecommendationService()
     gc.freeze()
-    uvloop.run(_serve(AioRecommendationService(service), interceptors))
+    server = Server(Settings(recommendations_port=0, drain_s=0), telemetry, service)
+    print(server.port, flush=True)
+    server.start()
+    sys.stdin.read()
+    server.stop()
 
 
-async def _serve(service: AioRecommendationService, interceptors: list[Any] | None) -> None:
+def on_asyncio(interceptors: list[Any] | None = None) -> None:
+    """Serve on one event loop of uvloop."""
+    service = AioService()
+    gc.freeze()
+    uvloop.run(_serve_on_asyncio(service, interceptors))
+
+
+async def _serve_on_asyncio(service: AioService, interceptors: list[Any] | None) -> None:
     server = grpc.aio.server(interceptors=interceptors)
     add_RecommendationsServicer_to_server(service, server)  # type: ignore[no-untyped-call]
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
@@ -93,7 +102,7 @@ def _peers_threaded(service: str) -> None:
     )
 
     tracing = server_interceptor(_provider(service))  # type: ignore[no-untyped-call]
-    threaded([tracing, PromServerInterceptor(enable_handling_time_histogram=True)])
+    tutorial([tracing, PromServerInterceptor(enable_handling_time_histogram=True)])
 
 
 def _peers_asyncio(service: str) -> None:
@@ -113,19 +122,27 @@ def _provider(service: str) -> Any:
     return provider
 
 
-BASE = "tutorial"
+TUTORIAL, SHIPPED, ASYNCIO = "tutorial", "shipped", "asyncio"
+OBSERVED, ALWAYS_ON = " observed", " observed, always_on"
+PEERS = " with peers"
 VARIANTS: dict[str, Callable[[str], None]] = {
-    BASE: lambda _: threaded(),
-    "bare asyncio": lambda _: on_asyncio(),
-    "ours: traces": lambda name: on_asyncio(OneSignal(name, "tracing").aio_server_interceptors()),
-    "ours: metrics": lambda name: on_asyncio(OneSignal(name, "metrics").aio_server_interceptors()),
-    "ours: logs": lambda name: on_asyncio(OneSignal(name, "logs").aio_server_interceptors()),
-    "ours: all": lambda name: on_asyncio(Telemetry(name).aio_server_interceptors()),
-    "ours threaded: all": lambda name: threaded(Telemetry(name).server_interceptors()),
-    "peers asyncio": _peers_asyncio,
-    "peers threaded": _peers_threaded,
+    TUTORIAL: lambda _: tutorial(),
+    TUTORIAL + OBSERVED: lambda name: tutorial(Telemetry(name).server_interceptors()),
+    TUTORIAL + PEERS: _peers_threaded,
+    SHIPPED: lambda _: shipped(Unobserved()),
+    SHIPPED + OBSERVED: lambda name: shipped(Telemetry(name)),
+    SHIPPED + ALWAYS_ON: lambda name: shipped(Telemetry(name)),
+    ASYNCIO: lambda _: on_asyncio(),
+    ASYNCIO + OBSERVED: lambda name: on_asyncio(Telemetry(name).aio_server_interceptors()),
+    ASYNCIO + ALWAYS_ON: lambda name: on_asyncio(Telemetry(name).aio_server_interceptors()),
+    ASYNCIO + PEERS: _peers_asyncio,
 }
-TRACED = frozenset(VARIANTS) - {BASE, "bare asyncio", "ours: metrics", "ours: logs"}
+UNOBSERVED = (TUTORIAL, SHIPPED, ASYNCIO)
+
+
+def variables(name: str) -> dict[str, str]:
+    """What a variant's environment has besides the receiver's address."""
+    return {"OTEL_TRACES_SAMPLER": "always_on"} if name.endswith(ALWAYS_ON) else {}
 
 
 if __name__ == "__main__":

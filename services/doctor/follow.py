@@ -102,13 +102,20 @@ def _delivered(place: Place, before: dict[str, float]) -> Iterator[Finding]:
     for service in before:
         if service not in late:
             yield ok("spans", f"{service} delivers them")
-        elif measured(place, service, EXPORTED) is None:
-            todo = "start it without OTEL_TRACES_EXPORTER=none, or see why its metrics are not there (above)"
-            yield failed("spans", f"{service} exports none", todo)
         else:
-            lost = f"{measured(place, service, FAILED) or 0:.0f} are lost"
-            todo = "set its OTEL_EXPORTER_OTLP_ENDPOINT to where somebody takes traces by gRPC (OTLP, above)"
-            yield failed("spans", f"{service} delivered none within {place.patience_s:g} s; {lost}", todo)
+            yield _undelivered(place, service)
+
+
+def _undelivered(place: Place, service: str) -> Finding:
+    if measured(place, service, EXPORTED) is None:
+        return failed("spans", f"{service} counts none", "see why its metrics are not there (above)")
+    lost = measured(place, service, FAILED) or 0
+    todo = "set its OTEL_EXPORTER_OTLP_ENDPOINT to where somebody takes traces (OTLP, above)"
+    if not lost:
+        todo = f"start it without OTEL_TRACES_EXPORTER=none, or {todo}"
+    return failed(
+        "spans", f"{service} delivered none within {place.patience_s:g} s; {lost:.0f} are lost", todo
+    )
 
 
 def _stored(place: Place, trace_id: str) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from services.marketplace.config import Settings as Marketplace
 from services.pair import prometheus
 from services.pair.announcement import Ports, announcement
 from services.pair.config import Settings
+from services.pair.conventions import stable_names
 from services.pair.destination import destination, export_settings
 from services.pair.failure import PairError
 from services.pair.ports import Port, require_free
@@ -72,7 +73,7 @@ class Pair:
             sys.stdout.write("Stopping; Ctrl-C once more kills at once.\n")
 
     def _start(self, variables: Mapping[str, str], processes: list[Process]) -> Checks:
-        environ = {**self._recommendations_host(), **os.environ, **variables}
+        environ = {**self._recommendations_host(), **os.environ, **stable_names(os.environ), **variables}
         for name in ("recommendations", "marketplace"):
             command = [sys.executable, "-m", f"services.{name}"]
             processes.append(Process(name, command, environ, DIRECTORY))

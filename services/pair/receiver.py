@@ -20,7 +20,7 @@ from services.pair.traces import Span
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_CALLS = 16
-STATUS_ATTRIBUTES = ("rpc.response.status_code", "http.response.status_code")
+STATUS_ATTRIBUTES = ("rpc.status_code", "http.response.status_code")
 
 
 class Receiver(TraceServiceServicer):

@@ -1,12 +1,10 @@
 """`python -m services.recommendations`: reads the settings, serves, and stops on SIGTERM or SIGINT."""
 
-import asyncio
 import gc
 import logging
 import signal
 import sys
-
-import uvloop
+from queue import SimpleQueue
 
 from observability import Telemetry
 from services import __version__
@@ -38,28 +36,28 @@ def main() -> int:
         gc.freeze()  # the catalogue stays: the collector need not look at it again
         telemetry = Telemetry(settings.otel_service_name, version=__version__)
         telemetry.capture_logs(settings.log_level)
-        return uvloop.run(_serve(settings, telemetry, service))
+        return _serve(settings, telemetry, service)
     except (FeedError, OSError, PortTaken, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
 
-async def _serve(settings: Settings, telemetry: Telemetry, service: RecommendationService) -> int:
-    stop = asyncio.Event()
+def _serve(settings: Settings, telemetry: Telemetry, service: RecommendationService) -> int:
+    stop: SimpleQueue[int] = SimpleQueue()  # its put may interrupt its get; an Event's set may not
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        signal.signal(number, lambda received, _: stop.put(received))
     faults_port = settings.recommendations_faults_port
     admin = Admin("recommendations", faults_port) if faults_port else None
     server = Server(settings, telemetry, service, admin.switch if admin else None)
     metrics_port = telemetry.serve_metrics(settings.recommendations_metrics_port, settings.bind_host)
-    await server.start()
+    server.start()
     logger.info("serving on port %d, metrics on port %d", server.port, metrics_port)
-    await stop.wait()
+    stop.get()
     logger.info("stopping")
     if admin:
         admin.close()
-    await server.stop()
-    await asyncio.to_thread(telemetry.shutdown, TELEMETRY_S)
+    server.stop()
+    telemetry.shutdown(TELEMETRY_S)
     return 0
 
 

@@ -1,6 +1,6 @@
 """What a fault does to a call: around the service, within the call as telemetry sees it."""
 
-import asyncio
+import time
 from typing import Any
 
 import grpc
@@ -20,15 +20,15 @@ class FaultyService(RecommendationsServicer):
     def __init__(self, service: RecommendationsServicer, switch: Switch) -> None:
         self._service, self._switch = service, switch
 
-    async def Recommend(self, request: RecommendationRequest, context: Any) -> RecommendationResponse:  # noqa: N802
+    def Recommend(self, request: RecommendationRequest, context: Any) -> RecommendationResponse:  # noqa: N802
         """Books of the category, late or not at all when a fault is on."""
         if slow := self._switch.drawn("slow"):
-            await asyncio.sleep(slow.ms / 1e3)
+            time.sleep(slow.ms / 1e3)
         if (leak := self._switch.drawn("leak")) and len(leak.kept) < MOST_BLOCKS:
             leak.kept.append(b"x" * BLOCK)
         if errors := self._switch.drawn("errors"):
-            await context.abort(grpc.StatusCode[errors.code], "the catalogue cannot be read")
+            context.abort(grpc.StatusCode[errors.code], "the catalogue cannot be read")
         if self._switch.drawn("not-found"):
             raise CategoryNotFound(request.category)
-        response: RecommendationResponse = await self._service.Recommend(request, context)  # type: ignore[no-untyped-call]
+        response: RecommendationResponse = self._service.Recommend(request, context)  # type: ignore[no-untyped-call]
         return response

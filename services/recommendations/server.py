@@ -1,35 +1,42 @@
-"""The asyncio server: the service, health and reflection, and how they start and stop.
+"""The server: the service, health and reflection, and how they start and stop.
 
-One process on one event loop costs less CPU a call than a pool of threads, which contend.
+It runs on threads. One malformed request closes the listener of an asyncio server for good (grpcio 1.85),
+and the blocking server on a small pool costs less CPU a call.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from observability import Telemetry
-from observability.interceptors.errors import AioErrorInterceptor
+from observability.grpc.errors import ErrorInterceptor
 from protobufs.recommendations_pb2 import DESCRIPTOR
 from protobufs.recommendations_pb2_grpc import add_RecommendationsServicer_to_server
 from services.faults.switch import Switch
 from services.recommendations.config import Settings
 from services.recommendations.errors import to_status
 from services.recommendations.faults import FaultyService
-from services.recommendations.servicer import AioRecommendationService, RecommendationService
+from services.recommendations.pool import Pool
+from services.recommendations.servicer import RecommendationService
 
+WARM_THREADS = 2  # one thread cannot serve while its next request arrives; from three on they contend
+MOST_THREADS = 64
+MOST_WATCHERS = 500  # a client that checks health has one stream open, and that holds one thread
+MOST_CALLS = 1000  # more at once, streams included, are refused as RESOURCE_EXHAUSTED instead of queued
 REFUSE_S = 0.2
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share of its calls
-    ("grpc.max_connection_age_ms", 10_000),  # clients look for new instances when they connect anew
+    ("grpc.max_connection_age_ms", 10_000),  # clients find new instances when they reconnect
 ]
 NAME = DESCRIPTOR.services_by_name["Recommendations"].full_name
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class Gate(grpc.ServerInterceptor):
     """Once closed, refuses new calls as UNAVAILABLE, which a client may try elsewhere.
 
     gRPC itself, when it stops, cancels calls that have arrived and that no handler has yet.
@@ -38,16 +45,14 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(self) -> None:
         self.closed = False
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
-    ) -> Any:
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Let the call through, or refuse it."""
-        handler = await continuation(handler_call_details)
+        handler = continuation(handler_call_details)
         return _refusal if self.closed and handler is not None else handler
 
 
-async def _refuse(request: Any, context: Any) -> None:  # noqa: ARG001 (gRPC passes both)
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+def _refuse(request: Any, context: Any) -> None:  # noqa: ARG001 (gRPC passes both)
+    context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 
 
 _refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
@@ -64,12 +69,24 @@ class Server:
         switch: Switch | None = None,
     ) -> None:
         self._settings = settings
-        self._health = health.aio.HealthServicer()
         self._gate = Gate()
-        interceptors = [*telemetry.aio_server_interceptors(), self._gate, AioErrorInterceptor(to_status)]
-        self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
-        adapter = AioRecommendationService(service)
-        faulty = FaultyService(adapter, switch) if switch else adapter
+        self._pool = Pool(WARM_THREADS, MOST_THREADS)
+        self._watchers = ThreadPoolExecutor(MOST_WATCHERS, "watcher")
+        # Non-blocking, it would send to its watchers under the lock that a watcher's end waits for.
+        self._health = health.HealthServicer(
+            experimental_non_blocking=False, experimental_thread_pool=self._watchers
+        )
+        self._server = grpc.server(
+            cast("ThreadPoolExecutor", self._pool),  # of a pool, gRPC uses only what every Executor has
+            interceptors=[
+                *telemetry.server_interceptors(workers=MOST_THREADS),
+                self._gate,
+                ErrorInterceptor(to_status),
+            ],
+            options=OPTIONS,
+            maximum_concurrent_rpcs=MOST_CALLS,
+        )
+        faulty = FaultyService(service, switch) if switch else service
         add_RecommendationsServicer_to_server(faulty, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
@@ -78,19 +95,21 @@ class Server:
         telemetry.declare(f"/{NAME}/Recommend", "NOT_FOUND", "INVALID_ARGUMENT")
         self.port = self._listen(settings.address(settings.recommendations_port))
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Take calls."""
-        await self._server.start()
+        self._server.start()
         for name in ("", NAME):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Not healthy first; then new calls are refused; calls in flight finish within the grace time."""
-        await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._settings.drain_s)
+        self._health.enter_graceful_shutdown()
+        time.sleep(self._settings.drain_s)
         self._gate.closed = True
-        await asyncio.sleep(REFUSE_S)
-        await self._server.stop(self._settings.grace_s)
+        time.sleep(REFUSE_S)
+        self._server.stop(self._settings.grace_s).wait()
+        for threads in (self._pool, self._watchers):  # not before: a server that cannot submit breaks
+            threads.shutdown(wait=False)
 
     def _listen(self, address: str) -> int:
         credentials = _credentials(self._settings)

@@ -29,14 +29,3 @@ class RecommendationService(RecommendationsServicer):
 @lru_cache(maxsize=4096)
 def _message(book_id: int, title: str) -> BookRecommendation:
     return BookRecommendation(id=book_id, title=title)
-
-
-class AioRecommendationService(RecommendationsServicer):
-    """The same for an asyncio server. It never waits, so it can answer on the event loop."""
-
-    def __init__(self, service: RecommendationService) -> None:
-        self._service = service
-
-    async def Recommend(self, request: RecommendationRequest, context: Any) -> RecommendationResponse:  # noqa: N802
-        """Books of the category, at random."""
-        return self._service.Recommend(request, context)

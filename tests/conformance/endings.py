@@ -207,7 +207,7 @@ ENDINGS: dict[str, Ending] = {
     "return": Ending(lambda context, _: b"done"),
     "return empty": Ending(lambda context, _: b""),
     "return None": Ending(lambda context, _: None, uncaught=None),
-    "wrong type": Ending(lambda context, _: 5, uncaught=None),
+    "wrong type": Ending(lambda context, _: 5, uncaught=True),
     "unparsable request": Ending(
         lambda context, _: b"done", b"unparsable", uncaught=None, entered=False, loose=True
     ),

@@ -45,6 +45,10 @@ class Outcome:
         own = self.case.server_status
         return None if own in {"any", "none"} else own or self.status
 
+    def is_fault(self, status: str) -> bool | None:
+        """Whether the server is at fault: by the status, or an exception; None where no table decides it."""
+        return True if status in FAULTS else self.case.uncaught
+
     def side(self, name: str) -> Told:
         """What one side told."""
         return self.server if name == "server" else self.client
@@ -203,8 +207,8 @@ def _error(outcome: Outcome, side: str) -> bool | None:
     status = outcome.expected(side)
     if outcome.case.calls != 1 or status is None:
         return None
-    error = status in FAULTS if side == "server" else status != "OK"
-    return [span.is_error for span in outcome.side(side).spans] == [error]
+    error = outcome.is_fault(status) if side == "server" else status != "OK"
+    return None if error is None else [span.is_error for span in outcome.side(side).spans] == [error]
 
 
 @promise("the log level is that of the outcome table", LOGS)
@@ -213,6 +217,10 @@ def _level(outcome: Outcome, side: str) -> bool | None:
     if outcome.case.calls != 1 or status is None:
         return None
     level = "warn" if status in WARN else "error" if status in FAULTS else "info"
+    if side == "server" and status not in FAULTS:
+        if outcome.case.uncaught is None:
+            return None
+        level = "error" if outcome.case.uncaught else level
     return [line["level"] for line in outcome.side(side).lines] == [level]
 
 

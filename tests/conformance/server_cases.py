@@ -86,13 +86,19 @@ def _case(flavour: str, kind: str, form: str, end: str, handler: Any, client: st
         drive=functools.partial(drive, request=ending.request, timeout_s=ending.timeout_s),
         client=client,
         entered=(ending.entered or kind.startswith("stream")) and not _is_uncalled(flavour, form),
-        uncaught=None if form in (*UNCALLED, "list") else ending.uncaught,
+        uncaught=_uncaught(form, end),
         server_status=ending.server_status,
         loose=ending.loose or form in EAGER or _is_uncalled(flavour, form),
         # A traceback, while somebody keeps it, keeps the generator of a response that was not serialized.
         stays=ending.timeout_s == TIMEOUT_S,
         closes=form not in {"iterator", "next only", "map"} and "wrong type" not in end,
     )
+
+
+def _uncaught(form: str, end: str) -> bool | None:
+    if form in (*UNCALLED, "list") or (form, end) == ("map", "wrong type"):  # the map makes bytes of anything
+        return None
+    return ENDINGS[end].uncaught
 
 
 def _is_uncalled(flavour: str, form: str) -> bool:

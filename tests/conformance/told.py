@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from prometheus_client import CollectorRegistry
 
-STATUS = "rpc.response.status_code"
+STATUS = "rpc.status_code"
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from observability.telemetry import _address
-from observability.tracing import peer_attributes
+from observability.grpc.target import address_of
+from observability.signals.tracing import peer_attributes
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_peers_of_every_scheme(peer: str, attributes: dict[str, Any]) -> None:
 )
 def test_targets(target: str, address: tuple[str, int | None]) -> None:
     """A target in gRPC's forms gives the server's address and port."""
-    assert _address(target) == address
+    assert address_of(target) == address

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from observability.interceptors.errors import AioErrorInterceptor, ErrorInterceptor
+from observability.grpc.errors import AioErrorInterceptor, ErrorInterceptor
 from observability.testing import MemoryTelemetry
 from tests.observability.rpc import Aio, Sync, aio_server, channel, rich, sync_server
 
@@ -64,9 +64,7 @@ def test_domain_errors_become_statuses() -> None:
         check_errors(made)
         with pytest.raises(grpc.RpcError):
             made.unary_unary("/test.Service/unknown")(b"x", timeout=10)
-    ended = [
-        span for span in server.spans() if (span.attributes or {})["rpc.response.status_code"] == "NOT_FOUND"
-    ]
+    ended = [span for span in server.spans() if (span.attributes or {})["rpc.status_code"] == "NOT_FOUND"]
     assert [span.events for span in ended] == [(), ()]
 
 

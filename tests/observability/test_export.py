@@ -40,14 +40,6 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     server.stop(None).wait()
 
 
-@pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A receiver that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
-        yield
-
-
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float:
     return registry.get_sample_value(name, labels) or 0
 
@@ -77,7 +69,7 @@ def test_force_flush(receiver: Receiver) -> None:
     """A flush returns when what was waiting is delivered."""
     telemetry = Telemetry("flushing", registry=CollectorRegistry())
     make_spans(telemetry, 3)
-    assert telemetry.tracer_provider.force_flush()  # type: ignore[attr-defined]
+    assert telemetry.tracer_provider.force_flush()  # type: ignore[union-attr]
     assert len(receiver.names) == 3
     telemetry.shutdown()
 
@@ -127,21 +119,6 @@ def test_unsampled_spans_stay_here(receiver: Receiver, monkeypatch: pytest.Monke
     telemetry.shutdown()
     assert receiver.names == []
     assert value(registry, "telemetry_spans_dropped_total", reason="queue_full") == 0
-
-
-@pytest.mark.parametrize(
-    ("variable", "text"),
-    [
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
-        ("OTEL_TRACES_EXPORTER", "zipkin"),
-    ],
-)
-def test_wrong_variables_are_named(variable: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong variable is an error that names it, its value and what is allowed."""
-    monkeypatch.setenv(variable, text)
-    with pytest.raises(ValueError, match=f"{variable}: '{text}' is not allowed; give"):
-        Telemetry("wrong", registry=CollectorRegistry())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import Counter
 from prometheus_client.mmap_dict import MmapedDict
 
-from observability.families import shared
+from observability.signals.families import shared
 from observability.testing import MemoryTelemetry, eventually
 from tests.observability.rpc import aio_server, channel, sync_server
 
@@ -118,6 +118,7 @@ def test_while_a_line_is_written(ask: Any) -> None:
     server, client = MemoryTelemetry(), MemoryTelemetry(log_stream=stream)
     in_time(lambda: ask(server, client, lambda: None))
     assert ended(client) == {"OK": 1, "CANCELLED": 1}
+    assert client.force_flush()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert sorted(line["status"] for line in lines) == ["CANCELLED", "OK"]
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,10 @@ def test_each_worker_tells_its_own_traces_and_all_share_their_metrics(
         assert all(len(instances) == 1 for instances in receiver.of.values())
         assert len(set.union(*receiver.of.values())) == WORKERS
         count = "http_server_request_duration_seconds_count"
-        assert running.value(count, http_route="/pid", http_response_status_code="200") == asked
-        assert running.value("target_info", service_name="shop") == 1
-        assert running.value("telemetry_spans_exported_total") == asked
-        assert running.value("telemetry_span_queue_length") == 0
+        eventually(lambda: running.value(count, http_route="/pid", http_response_status_code="200") == asked)
+        eventually(lambda: running.value("target_info", service_name="shop") == 1)
+        eventually(lambda: running.value("telemetry_spans_exported_total") == asked)
+        eventually(lambda: running.value("telemetry_span_queue_length") == 0)
         assert running.stop() == 0
 
 
@@ -139,16 +140,17 @@ def test_a_killed_worker(options: tuple[str, ...], tmp_path: Path) -> None:
     with gunicorn(tmp_path, *options) as (running, receiver):
         pids: set[int] = set()
         asked = ask_until(running, WORKERS, pids)
+        count = "http_server_request_duration_seconds_count"
+        eventually(lambda: running.value(count, http_route="/pid") == asked)
         with hanging(running):
             eventually(lambda: running.value("http_server_active_requests") == 1)
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
         eventually(lambda: running.value("http_server_active_requests") == 0)
-        count = "http_server_request_duration_seconds_count"
-        assert running.value(count, http_route="/pid") == asked
+        eventually(lambda: running.value(count, http_route="/pid") == asked)
         newer: set[int] = set()
         asked += ask_until(running, WORKERS, newer)
-        assert running.value(count, http_route="/pid") == asked
+        eventually(lambda: running.value(count, http_route="/pid") == asked)
         eventually(lambda: newer <= set(receiver.of))
         assert len(set.union(*receiver.of.values())) == len(receiver.of)
         assert not [file for pid in pids for file in running.shared.glob(f"gauge_live*_{pid}.db")]
@@ -159,9 +161,14 @@ def test_spans_are_delivered_at_the_end(options: tuple[str, ...], tmp_path: Path
     """What waits in a worker for its turn is exported when gunicorn stops."""
     with gunicorn(tmp_path, *options, OTEL_BSP_SCHEDULE_DELAY="600000") as (running, receiver):
         asked = ask_until(running, WORKERS, set())
-        assert running.value("telemetry_span_queue_length") == asked
+        eventually(lambda: running.value("telemetry_span_queue_length") == asked)
         assert running.stop() == 0
         assert len(receiver.spans) == asked
+
+
+def counts(running: Gunicorn, requests: int) -> bool:
+    """Whether so many requests have been counted."""
+    return running.value("http_server_request_duration_seconds_count") == requests
 
 
 def test_what_an_earlier_run_left_is_forgotten(tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ def test_what_an_earlier_run_left_is_forgotten(tmp_path: Path) -> None:
     for _ in range(2):
         with gunicorn(tmp_path) as (running, _receiver):
             asked = ask_until(running, WORKERS, set())
-            assert running.value("http_server_request_duration_seconds_count") == asked
+            eventually(partial(counts, running, asked))
 
 
 @pytest.mark.parametrize(

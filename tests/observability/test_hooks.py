@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from observability.call import Call
-from observability.metrics import ExtraLabel
+from observability.signals.metrics import ExtraLabel
 from observability.testing import MemoryTelemetry, eventually
 from tests.observability.rpc import Sync, channel, handler_of, sync_server
 
@@ -67,10 +67,10 @@ def test_metadata_is_shown_where_it_is_allowed() -> None:
         made.unary_unary(METHOD)(b"x", metadata=sent, timeout=10)
         eventually(server.spans)
     (span,) = server.spans()
-    shown = {key: value for key, value in (span.attributes or {}).items() if "metadata" in key}
+    shown = {key: value for key, value in (span.attributes or {}).items() if "header" in key}
     assert shown == {
-        "rpc.request.metadata.x-tenant": ("a", "b"),
-        "rpc.request.metadata.authorization": ("[REDACTED]",),
+        "rpc.request.header.x-tenant": ("a", "b"),
+        "rpc.request.header.authorization": ("[REDACTED]",),
     }
 
 
@@ -218,6 +218,6 @@ def test_a_provider_of_ones_own() -> None:
             made.unary_unary("/test.Service/raises")(b"x", timeout=10)
         eventually(own.spans)
     (span,) = own.spans()
-    assert span.attributes["rpc.response.status_code"] == "UNKNOWN"
+    assert span.attributes["rpc.status_code"] == "UNKNOWN"
     assert [event.name for event in span.events] == ["exception"]
     assert server.spans() == ()

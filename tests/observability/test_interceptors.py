@@ -142,7 +142,7 @@ def test_asyncio_client() -> None:
     server, client = MemoryTelemetry(), MemoryTelemetry()
     asyncio.run(run(server, client))
     assert eventually_idle(client, "client", 4)
-    statuses = {span.attributes["rpc.response.status_code"] for span in client.spans() if span.attributes}
+    statuses = {span.attributes["rpc.status_code"] for span in client.spans() if span.attributes}
     assert statuses == {"OK", "NOT_FOUND", "CANCELLED"}
     assert {s.context.trace_id for s in client.spans()} == {s.context.trace_id for s in server.spans()}
 

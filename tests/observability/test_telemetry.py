@@ -1,6 +1,5 @@
 """The public surface: set-up, metrics over HTTP, logs, isolation of signals."""
 
-import contextvars
 import io
 import json
 import logging
@@ -11,13 +10,13 @@ import urllib.request
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, parser
+from prometheus_client import CollectorRegistry, Counter, Gauge, parser
 from prometheus_client.openmetrics import parser as openmetrics
 
 from observability import Telemetry
-from observability.call import MAX_METHODS, Call, Recorder, Start
-from observability.families import family
-from observability.logs import ExporterFilter
+from observability.grpc.recorder import MAX_METHODS
+from observability.signals.families import Families
+from observability.signals.logs import ExporterFilter
 from observability.testing import MemoryTelemetry, eventually
 from tests.observability.rpc import channel, sync_server
 
@@ -101,51 +100,11 @@ def test_two_may_share_a_registry() -> None:
 
 
 def test_a_name_that_is_taken_is_an_error() -> None:
-    """A metric of another kind under one of our names is told at once."""
-    registry = CollectorRegistry()
-    Counter("grpc_server_started_total", "another", registry=registry)
-    with pytest.raises(ValueError, match="already registered"):
-        family(Counter, "grpc_server_started_total", "ours", ("grpc_type",), registry)
-
-
-class Broken:
-    """A signal that fails where it is told to."""
-
-    name = "broken"
-    loud = True
-
-    def __init__(self, at: str) -> None:
-        self._at = at
-
-    def bind(self, method: Any) -> Start:
-        self._fail("bind")
-
-        def start(call: Call) -> Any:
-            self._fail("start")
-            call.listen(self.name, lambda call, direction: self._fail("message"))
-            return lambda call: self._fail("end")
-
-        return start
-
-    def _fail(self, at: str) -> None:
-        if at == self._at:
-            raise RuntimeError(at)
-
-
-@pytest.mark.parametrize("at", ["bind", "start", "message", "end"])
-def test_a_signal_that_fails_changes_nothing(at: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Wherever a signal fails, the call goes on, the others tell of it, and the failure is counted and told once."""
-    telemetry = MemoryTelemetry()
-    signals = (telemetry._tracing, Broken(at), telemetry._log)
-    recorder = Recorder("server", signals, telemetry.failures, lambda _: False)
-    for _ in range(3):
-        begin = recorder.bind("/test.Service/returns", "unary").begin
-        call = contextvars.copy_context().run(begin)
-        call.message("received")
-        call.end("OK")
-    assert len(telemetry.spans()) == len(telemetry.lines()) == 3
-    assert telemetry.value("telemetry_signal_failures_total", signal="broken") == (1 if at == "bind" else 3)
-    assert sum("signal broken failed" in record.message for record in caplog.records) == 1
+    """Another metric under one of our names is an error at once, whoever was first."""
+    families = Families.of(CollectorRegistry())
+    families.family(Counter, "grpc_server_started_total", "ours", ("grpc_type",))
+    with pytest.raises(ValueError, match=r"grpc_server_started_total must be a Counter with the labels"):
+        families.family(Gauge, "grpc_server_started_total", "another", ("grpc_type",))
 
 
 def test_a_filter_that_fails_excludes_nothing() -> None:
@@ -159,13 +118,18 @@ def test_a_filter_that_fails_excludes_nothing() -> None:
 
 def test_names_of_methods_are_bounded() -> None:
     """A client that makes up method names gets `_OTHER` for them, beyond a thousand."""
-    telemetry = MemoryTelemetry()
-    recorder = Recorder("client", (), telemetry.failures, lambda _: False)
-    names = {
-        recorder.bind(f"/test.Service/{number}", "unary").method.name for number in range(MAX_METHODS + 5)
-    }
-    assert len(names) == MAX_METHODS + 1
-    assert recorder.bind("noslash", "unary").method.service == "_OTHER"
+    server, client = MemoryTelemetry(), MemoryTelemetry()
+    with sync_server(server) as target, channel(client, target) as made:
+        calls = [
+            made.unary_unary(f"/test.Service/{number}").future(b"x", timeout=60)
+            for number in range(MAX_METHODS + 5)
+        ]
+        assert {call.code().name for call in calls} == {"UNIMPLEMENTED"}
+    for side, telemetry, known in (("client", client, MAX_METHODS), ("server", server, 0)):
+        handled = f"grpc_{side}_handled_total"
+        other = telemetry.value(handled, grpc_method="_OTHER", grpc_code="UNIMPLEMENTED")
+        assert other == MAX_METHODS + 5 - known
+        assert telemetry.value(handled) == MAX_METHODS + 5
 
 
 def test_other_lines_carry_the_trace_too() -> None:

@@ -18,6 +18,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from observability.testing import eventually
+from services.pair.conventions import stable_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +63,8 @@ class Service:
 
     def __init__(self, name: str, directory: Path, **variables: str) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
-        environ = inherited | {"PYTHONPATH": str(ROOT), "OTEL_TRACES_EXPORTER": "none"} | variables
+        own = {"PYTHONPATH": str(ROOT), "OTEL_TRACES_EXPORTER": "none"} | stable_names({})
+        environ = inherited | own | variables
         self.log = directory / f"{name}.log"
         self.errors = directory / f"{name}.err"
         with self.log.open("wb") as log, self.errors.open("wb") as errors:

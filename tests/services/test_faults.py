@@ -38,7 +38,8 @@ class Faulty:
         return [(service, span) for service, span in self.receiver.spans if span.trace_id.hex() == trace]
 
     def lines(self, service: str, event: str) -> list[dict[str, Any]]:
-        lines = map(json.loads, getattr(self.pair, service).log.read_text().splitlines())
+        complete = getattr(self.pair, service).log.read_text().rpartition("\n")[0]
+        lines = map(json.loads, complete.splitlines())
         return [line for line in lines if line["event"].startswith(event)]
 
 
@@ -71,7 +72,11 @@ def test_slow_is_in_the_call(both: Faulty) -> None:
     assert both.faults("on", "slow", "1", "300").stdout == "recommendations: on: slow\n"
     server = both.spans(both.pair.get("/"), 3)["recommendations 2"]
     assert milliseconds(server) >= 300
-    (line,) = [x for x in both.lines("recommendations", "grpc.") if x.get("span_id") == server.span_id.hex()]
+    (line,) = eventually(
+        lambda: [
+            x for x in both.lines("recommendations", "grpc.") if x.get("span_id") == server.span_id.hex()
+        ]
+    )
     assert line["duration_ms"] >= 300
     assert both.faults("heal").stdout.splitlines()[1] == "recommendations: healed: slow"
     assert both.faults("now").stdout.splitlines()[1] == "recommendations: no fault is on"
@@ -106,7 +111,7 @@ def test_a_page_fails(both: Faulty) -> None:
     assert answer[0] == 500
     assert both.spans(answer, 1)["marketplace 2"].status.code == 2
     assert [both.pair.get(path)[0] for path in ("/livez", "/readyz", "/static/shop.css")] == [200, 200, 200]
-    assert both.lines("marketplace", "a page failed")
+    assert eventually(lambda: both.lines("marketplace", "a page failed"))
 
 
 def test_a_page_is_slow(both: Faulty) -> None:
@@ -177,11 +182,10 @@ def test_both_switches_are_in_the_log(both: Faulty) -> None:
     """On and off are lines at warn with the fault's name."""
     both.faults("on", "slow", "0.5", "10")
     both.faults("heal")
-    lines = both.lines("recommendations", "fault ")[-2:]
-    assert [(x["level"], x["event"]) for x in lines] == [
-        ("warn", "fault on: slow SHARE=0.5 MS=10"),
-        ("warn", "fault off: slow"),
-    ]
+    expected = [("warn", "fault on: slow SHARE=0.5 MS=10"), ("warn", "fault off: slow")]
+    eventually(
+        lambda: [(x["level"], x["event"]) for x in both.lines("recommendations", "fault ")[-2:]] == expected
+    )
 
 
 @pytest.mark.parametrize("headers", [{"Host": "shop.example:80"}, {"Origin": "http://shop.example"}])

@@ -161,7 +161,7 @@ def milliseconds(span: Any) -> float:
 
 
 def says(span: Any, status: str) -> bool:
-    return status in str([x.value for x in span.attributes if x.key == "rpc.response.status_code"])
+    return status in str([x.value for x in span.attributes if x.key == "rpc.status_code"])
 
 
 @needs_prometheus

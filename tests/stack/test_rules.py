@@ -23,7 +23,6 @@ RULES = [
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 ALERTS = [rule for rule in RULES if "alert" in rule]
 IDS = [f"{rule['alert']}-{rule['labels']['severity']}" for rule in ALERTS]
-THREADED = {"grpc_server_pool_busy", "grpc_server_pool_workers"}  # of servers with threads; the pair has none
 SIGNALS = "telemetry_signal_failures_total"  # has a series once a signal has failed
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=IDS)
 
@@ -122,7 +121,7 @@ def test_rules_read_what_the_services_expose(tmp_path: Path) -> None:
     with pair(tmp_path) as (both, _):
         text = "".join(both.scrape(service) for service in both.metrics)
     exposed = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
-    families = {re.sub(r"_(bucket|count)$", "", name) for name in read - RECORDED.keys() - {"up"} - THREADED}
+    families = {re.sub(r"_(bucket|count)$", "", name) for name in read - RECORDED.keys() - {"up"}}
     assert families <= exposed
 
 
@@ -132,7 +131,7 @@ def test_rules_hold_on_the_real_services(tmp_path: Path) -> None:
     with pair(tmp_path) as (both, _):
         prometheus = Prometheus(tmp_path, both.metrics)
         try:
-            expected = {name for name, expr in RECORDED.items() if not boards.names(expr) & THREADED}
+            expected = RECORDED.keys()
 
             def all_recorded() -> bool:
                 both.get("/")
@@ -142,6 +141,6 @@ def test_rules_hold_on_the_real_services(tmp_path: Path) -> None:
             assert prometheus.query("ALERTS") == []
             for query in _queries_of_runbooks():
                 prometheus.query(query)
-                assert boards.names(query) <= prometheus.names() | THREADED | {SIGNALS}, query
+                assert boards.names(query) <= prometheus.names() | {SIGNALS}, query
         finally:
             prometheus.close()

@@ -101,8 +101,8 @@ def test_the_story_comes_true(tmp_path: Path) -> None:
         finally:
             prometheus.close()
         assert "Recommendations are not available now" in page
-        log = shop.recommendations.log.read_text()
-        assert '"fault on: errors ' in log
-        assert re.search(rf'"status": "INTERNAL".*"details": "{DETAILS}"', log)
+        log = shop.recommendations.log
+        assert '"fault on: errors ' in log.read_text()
+        eventually(lambda: re.search(rf'"status": "INTERNAL".*"details": "{DETAILS}"', log.read_text()))
         eventually(lambda: "Recommendations are not available now" not in shop.get("/")[1])
         assert all(name in done["make faults"].stdout for name in FAULTS)

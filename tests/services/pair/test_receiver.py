@@ -36,7 +36,7 @@ def only(traces: Traces) -> Span:
 def test_exported_spans_arrive_as_one_trace(traces: Traces, tracer: Tracer) -> None:
     """What OpenTelemetry's own exporter sends is read with its names, parents and times."""
     with tracer.start_as_current_span("outer", attributes={"http.response.status_code": 200}):
-        tracer.start_span("inner", attributes={"rpc.response.status_code": "NOT_FOUND"}).end()
+        tracer.start_span("inner", attributes={"rpc.status_code": "NOT_FOUND"}).end()
     [[inner, outer]] = traces.take_all()
     assert (inner.name, inner.status, inner.parent_id) == ("inner", "NOT_FOUND", outer.span_id)
     assert (outer.name, outer.status, outer.parent_id) == ("outer", "200", "")
@@ -55,6 +55,6 @@ def test_a_failed_span_without_status_attribute_says_error(traces: Traces, trace
 
 def test_text_cannot_steer_the_terminal(traces: Traces, tracer: Tracer) -> None:
     """Control characters and reordering marks that a span brings are replaced."""
-    tracer.start_span("a\x1b[2Jb\r\nc\u202e", attributes={"rpc.response.status_code": "O\aK"}).end()
+    tracer.start_span("a\x1b[2Jb\r\nc\u202e", attributes={"rpc.status_code": "O\aK"}).end()
     span = only(traces)
     assert (span.name, span.status) == ("a\ufffd[2Jb\ufffd\ufffdc\ufffd", "O\ufffdK")

@@ -1,0 +1,114 @@
+"""What sends spans out: the exporters that the settings name."""
+
+import logging
+import time
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
+
+from observability.settings import EXPORTERS_GROUP, Settings
+
+MAX_BYTES = 4 * 1024 * 1024  # what a gRPC server takes by default
+SLICE = 32  # spans that are encoded before other threads have their turn
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+logger = logging.getLogger(__name__)
+
+
+def make(settings: Settings) -> list[SpanExporter]:
+    """The exporters. One that cannot be made is reported by one line, and the others do without it."""
+    made: list[SpanExporter] = []
+    for name in settings.traces_exporters:
+        try:
+            made.append(_make(name, settings))
+        except Exception as error:
+            logger.error("spans are not exported by %s: %s", name, error)
+    return made
+
+
+def _make(name: str, settings: Settings) -> SpanExporter:
+    if name == "console":
+        return ConsoleSpanExporter()
+    if name != "otlp":
+        (entry, *_) = entry_points(group=EXPORTERS_GROUP, name=name)
+        exporter: SpanExporter = entry.load()()
+        return exporter
+    if settings.otlp_protocol == "grpc":
+        return GrpcExporter(timeout=settings.otlp_timeout_s)
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+    except ImportError:
+        raise RuntimeError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL {settings.otlp_protocol} needs the extra `http` of this package"
+        ) from None
+    return HttpExporter(timeout=settings.otlp_timeout_s)
+
+
+def export(exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> tuple[int, int]:
+    """Send the spans; how many were delivered and how many were lost. Never raises.
+
+    One that cannot be encoded loses no other: the halves of a batch that fails are sent on their own.
+    """
+    try:
+        delivered = exporter.export(spans) is SpanExportResult.SUCCESS
+    except Exception:
+        if len(spans) == 1:
+            logger.warning("a span cannot be exported", exc_info=True)
+            return 0, 1
+        half = len(spans) // 2
+        first, second = export(exporter, spans[:half]), export(exporter, spans[half:])
+        return first[0] + second[0], first[1] + second[1]
+    if not delivered:
+        return 0, len(spans)
+    rejected = exporter.rejected if isinstance(exporter, GrpcExporter) else 0
+    return len(spans) - rejected, rejected
+
+
+class TooLargeError(Exception):
+    """A request that no receiver takes."""
+
+
+class GrpcExporter(OTLPSpanExporter):
+    """Sends spans by OTLP over gRPC; configured by OTEL_EXPORTER_OTLP_*, as the exporter that it is.
+
+    `rejected` is how many spans of the last request the receiver did not take.
+    """
+
+    rejected = 0
+
+    # OpenTelemetry's exporter has no public way to another encoding, nor to the receiver's answer.
+    def _translate_data(self, data: Sequence[ReadableSpan]) -> Any:
+        """The request, encoded in slices: other threads wait for no more than one of them."""
+        slices = []
+        for start in range(0, len(data), SLICE):
+            slices.append(encode_spans(data[start : start + SLICE]).SerializeToString())
+            time.sleep(0)
+        request = b"".join(slices)  # a repeated field of a message: joined, the messages are one
+        if len(request) > MAX_BYTES:
+            raise TooLargeError(f"{len(data)} spans are {len(request)} bytes, more than {MAX_BYTES}")
+        return request
+
+    def _initialize_channel_and_stub(self) -> None:
+        super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
+        channel: Any = self._channel
+        send = channel.unary_unary(EXPORT, None, ExportTraceServiceResponse.FromString)
+        self._client: Any = _Client(self, send)
+
+
+class _Client:
+    """What the exporter calls, as it would a TraceServiceStub."""
+
+    def __init__(self, exporter: GrpcExporter, send: Any) -> None:
+        self._exporter = exporter
+        self._send = send
+
+    def Export(self, request: bytes, **options: Any) -> None:  # noqa: N802 (the method's name on the wire)
+        """Send an encoded request, and remember how much of it was refused."""
+        response = self._send(request, **options)
+        self._exporter.rejected = response.partial_success.rejected_spans

@@ -1,0 +1,243 @@
+"""The interceptor for grpc.aio.Server: each RPC has a task of its own, and so a context of its own."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from opentelemetry import context as otel_context
+
+from observability.call import Call, Method
+from observability.grpc.aio_sync import SyncRpc
+from observability.grpc.handlers import MAKERS, Handlers, attempts, behavior_of
+from observability.grpc.outcome import (
+    Outcome,
+    Raised,
+    aio_status,
+    deadline_left_s,
+    lost,
+    raised_outcome,
+    text,
+    unexpected,
+)
+from observability.grpc.recorder import Recorder
+
+TURNS = 4
+
+
+class AioServerInterceptor(grpc.aio.ServerInterceptor):
+    """Records each call of an asyncio server. Put it first: the first interceptor is the outermost."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._handlers = Handlers(recorder, self._choose)
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Give gRPC the recording handler. Runs in the RPC's own task."""
+        try:
+            if self._recorder.contrib.is_loaded():
+                with self._recorder.contrib.kept_out():
+                    handler = await continuation(handler_call_details)
+            else:
+                handler = await continuation(handler_call_details)
+        except Exception as error:
+            self._handlers.failed(handler_call_details, unexpected(error), error)
+            raise
+        return self._handlers.observed(handler_call_details, handler)
+
+    def _choose(self, handler: Any) -> Any:
+        behavior = behavior_of(handler)
+        if inspect.isasyncgenfunction(behavior):
+            return lambda *known: AioServerRpc(self._recorder, *known).handler(AioServerRpc.serve_generator)
+        if inspect.iscoroutinefunction(behavior):
+            return lambda *known: AioServerRpc(self._recorder, *known).handler(AioServerRpc.serve)
+        return lambda *known: SyncRpc(self._recorder, *known).handler({})
+
+
+class AioServerRpc:
+    """One RPC that an async function or generator serves, in the RPC's own task."""
+
+    def __init__(
+        self, recorder: Recorder, handler: Any, behavior: Any, method: Method, metadata: Any
+    ) -> None:
+        self._recorder = recorder
+        self._handler = handler
+        self._behavior = behavior
+        self._method = method
+        self._metadata = metadata
+        self.request_streaming: bool = handler.request_streaming
+        self.response_streaming: bool = handler.response_streaming
+        self._task = asyncio.current_task()
+        self._unparsed: Exception | None = None
+        self._raised: Raised | None = None
+        self._was_lost = False
+        self._is_served = False
+        self._call: Call | None = None
+        self._context: Any = None
+        self._scope: Any = None
+
+    def handler(self, serve: Any) -> Any:
+        """The handler that gRPC gets for this RPC."""
+        return MAKERS[self._method.kind](
+            serve.__get__(self), self.request_deserializer, self.response_serializer
+        )
+
+    async def serve(self, request: Any, context: Any) -> Any:
+        """Serve an RPC by an async function, which returns a response or writes many."""
+        self._context = context
+        self._guard(self._begin, context)
+        token = otel_context.attach(self._scope) if self._scope is not None else None
+        try:
+            response = await self._behavior(request, context)
+            if self.request_streaming:
+                await self._look_for_cancellation()
+        except BaseException as error:
+            self._guard(self._note, error)
+            raise
+        finally:
+            if token is not None:
+                otel_context.detach(token)
+        self._served()
+        return response
+
+    async def serve_generator(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Serve an RPC by an async generator."""
+        self._context = context
+        self._guard(self._begin, context)
+        if self._scope is not None:
+            otel_context.attach(self._scope)  # for good: the task ends with the RPC
+        try:
+            async for response in self._behavior(request, context):
+                yield response
+            if self.request_streaming:
+                await self._look_for_cancellation()
+        except GeneratorExit:  # gRPC dropped the stream; its callback ends the record
+            raise
+        except BaseException as error:
+            self._guard(self._note, error)
+            raise
+        self._served()
+
+    def request_deserializer(self, data: bytes) -> Any:
+        """Parse a request; the handler will not hear of a first one that fails."""
+        parse = self._handler.request_deserializer
+        try:
+            request = parse(data) if parse else data
+        except Exception as error:
+            if self._call is None:
+                self._unparsed = error
+                self._guard(self._refuse, Outcome("UNKNOWN", unexpected(error), error))
+            raise
+        if self._call is not None:
+            self._call.message_received()
+        return request
+
+    def response_serializer(self, response: Any) -> Any:
+        """Serialize a response."""
+        serialize = self._handler.response_serializer
+        try:
+            data = serialize(response) if serialize else response
+        except Exception as error:
+            self._guard(self._note, error)
+            raise
+        if self._call is not None:
+            self._call.message_sent()
+            if not self.response_streaming:  # gRPC serializes the one response for OK alone
+                self._raised = None  # an interceptor outside of ours made a response of it
+                self._is_served = True
+                self._finish()
+        return data
+
+    def _begin(self, context: Any) -> None:
+        self._start(
+            peer=context.peer(), deadline_s=deadline_left_s(context), attempts=attempts(self._metadata)
+        )
+        if not self.request_streaming and self._call is not None:
+            self._call.message_received()
+        context.add_done_callback(self._closed)
+
+    def _start(self, **known: Any) -> None:
+        self._call, self._scope = self._recorder.begin(self._method, self._metadata, **known)
+
+    async def _look_for_cancellation(self) -> None:
+        """A client that cancels may look, to a handler that reads requests, like one that has sent them all.
+
+        The cancellation itself is then a few turns of the loop behind.
+        """
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    def _served(self) -> None:
+        self._is_served = True
+        if self._call is not None:
+            self._call.is_ending = True
+            self._was_lost = self._call.is_late  # nobody waits for its response
+
+    def _note(self, error: BaseException) -> None:
+        """The handler raised, was cancelled or aborted, or its response could not be serialized."""
+        context = self._context
+        if self._call is not None:
+            self._call.is_ending = True
+        if isinstance(error, asyncio.CancelledError) or (self._call is not None and self._call.is_late):
+            self._was_lost = True
+        else:
+            aborted = isinstance(error, grpc.aio.AbortError)
+            self._raised = Raised(error, context.code(), context.details(), aborted)
+
+    def _closed(self, _: Any) -> None:
+        """GRPC is done with the RPC."""
+        self._finish()
+        self._context = None  # it holds this callback: a circle that only the collector would undo
+
+    def _finish(self) -> None:
+        """End the record with what is known now."""
+        if self._call is not None and not self._call.has_ended:
+            self._guard(lambda: self._end(self._outcome()))
+
+    def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            self._recorder.failed(self._call)
+
+    def _outcome(self) -> Outcome:
+        context = self._context
+        if self._was_lost or (self._call is not None and self._call.is_late and self._raised is None):
+            return lost(deadline_left_s(context))
+        code, details = context.code(), context.details()
+        if self._raised is not None:
+            status = aio_status(code, "UNKNOWN")
+            words = unexpected(self._raised.error)
+            return raised_outcome(
+                self._raised, code, details or None, "UNKNOWN" if status == "OK" else status, words
+            )
+        status = aio_status(code, "OK")
+        was_cancelled = self._task is not None and self._task.cancelling()
+        if was_cancelled or (not self._is_served and status == "OK"):
+            return lost(deadline_left_s(context))
+        return Outcome(status, text(details))  # it may also have aborted, and not let that stop it
+
+    def _end(self, outcome: Outcome) -> None:
+        if self._call is not None:
+            trailers: Any = ()
+            if self._context is not None and outcome.status != "OK":
+                trailers = self._context.trailing_metadata() or ()
+            self._call.end(outcome.status, outcome.details, outcome.error, trailers)
+
+    def __del__(self) -> None:
+        """Of an RPC that was refused before its handler was called, nothing else is heard."""
+        if self._call is None and self._unparsed is None and self._context is None:
+            self._guard(self._refuse, self._refusal())
+
+    def _refuse(self, outcome: Outcome) -> None:
+        self._start()
+        self._end(outcome)
+
+    def _refusal(self) -> Outcome:
+        """A task that is cancelled waited for a request that never came; gRPC refuses others at once."""
+        if self._task is not None and self._task.cancelling():
+            return Outcome("DEADLINE_EXCEEDED")
+        return Outcome("RESOURCE_EXHAUSTED", "Concurrent RPC limit exceeded!")

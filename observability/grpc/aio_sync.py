@@ -1,0 +1,88 @@
+"""Plain functions as handlers on an asyncio server, which runs them on threads with a smaller context."""
+
+import asyncio
+from typing import Any
+
+from observability.call import Method
+from observability.grpc.context import PlainContext
+from observability.grpc.outcome import Outcome, Raised, aio_status, unexpected
+from observability.grpc.recorder import Recorder
+from observability.grpc.server import ServerRpc
+
+
+class SyncRpc(ServerRpc):
+    """An RPC of an asyncio server that a plain function or generator serves."""
+
+    def __init__(
+        self, recorder: Recorder, handler: Any, behavior: Any, method: Method, metadata: Any
+    ) -> None:
+        super().__init__(recorder, handler, behavior, method, metadata)
+        task: Any = asyncio.current_task()
+        self._task = task
+        self._has_ended = False
+        task.add_done_callback(self._over)  # gRPC informs a plain function's context of no cancellation
+
+    def serve_unary(self, request: Any, context: Any) -> Any:
+        """Serve an RPC of one response, which gRPC serializes when the status is OK, and only then."""
+        response = super().serve_unary(request, context)
+        if self.status("OK") != "OK":
+            self.complete()
+        return response
+
+    def stream(self, request: Any) -> Any:
+        """The handler's responses; an asyncio server takes anything that can be iterated."""
+        return iter(super().stream(request))
+
+    def peer(self, context: Any) -> str:
+        """The client's address. Asked for that of an RPC that ended before its thread began, gRPC crashes."""
+        return "" if self._has_ended else str(context.peer())
+
+    def seen(self, context: Any) -> Any:
+        """The context that the handler sees."""
+        return PlainContext(context)
+
+    def queued_s(self) -> float | None:
+        """The threads are asyncio's, not a pool of the server's."""
+        return None
+
+    def watch(self) -> None:
+        """The task is watched already; it may have ended before the handler's thread began."""
+        if self._has_ended:
+            self._over(self._task)
+
+    def status(self, default: str) -> str:
+        """What an asyncio server sends: an exception is never OK."""
+        status = aio_status(self._context.code(), default)
+        return default if status == "OK" else status
+
+    def words(self, raised: Raised) -> str:
+        """The details that gRPC sends for an exception that nobody caught."""
+        return unexpected(raised.error)
+
+    def unparsable(self, error: Exception) -> tuple[str, str]:
+        """Status and details when a request cannot be parsed."""
+        return "UNKNOWN", unexpected(error)
+
+    def unserializable(self, error: Exception) -> tuple[str, str]:
+        """Status and details when a response cannot be serialized."""
+        return self.status("UNKNOWN"), unexpected(error)
+
+    def is_cancelled(self) -> bool:
+        """Whether the client cancelled; gRPC's task then ends as if it had not been."""
+        return bool(self._task.cancelling())
+
+    def refusal(self) -> Outcome:
+        """How an RPC ended that no handler was called for."""
+        if self.is_cancelled():
+            return Outcome("DEADLINE_EXCEEDED")
+        return Outcome("RESOURCE_EXHAUSTED", "Concurrent RPC limit exceeded!")
+
+    def _over(self, _: Any) -> None:
+        self._has_ended = True
+        if self._context is None:
+            return
+        self._context.is_gone = self.is_cancelled()
+        is_open = self._done is None and self._raised is None and not self._context.is_gone
+        if is_open and self.status("OK") != "OK":
+            self.complete()  # it aborted, and did not let that stop it
+        self.closed()

@@ -1,0 +1,88 @@
+"""Starts the records of one side's calls."""
+
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.context import Context
+
+from observability.call import OTHER, Call, Metadata, Method
+from observability.grpc.contrib import Contrib
+from observability.journal import Journal
+from observability.signals.tracing import KINDS, Tracing
+
+MAX_METHODS = 1000
+
+
+class Recorder:
+    """Starts records; what is the same for the calls of a method is worked out once.
+
+    quiet says of a path whether its calls are to be counted only; address and port are the target's.
+    """
+
+    def __init__(
+        self,
+        side: str,
+        journal: Journal,
+        tracing: Tracing,
+        contrib: Contrib,
+        quiet: Callable[[str], bool],
+        address: str = "",
+        port: int | None = None,
+    ) -> None:
+        self.journal = journal
+        self.tally = journal.tally
+        self.contrib = contrib
+        self._side = side
+        self._tracing = tracing
+        self._quiet = quiet
+        self._address = address
+        self._port = port
+        self._methods: dict[tuple[str, str], Method] = {}
+
+    def method(self, path: str, kind: str) -> Method:
+        """The method of that path, as it is on the wire: `/package.Service/Method`.
+
+        Beyond MAX_METHODS names, which no real service has, it is `_OTHER`.
+        """
+        found = self._methods.get((path, kind))
+        if found is None:
+            if len(self._methods) >= MAX_METHODS and path != OTHER:
+                return self.method(OTHER, kind)
+            service, _, name = path.lstrip("/").rpartition("/")
+            made = Method(
+                self._side,
+                kind,
+                service or OTHER,
+                name or OTHER,
+                self._address,
+                self._port,
+                self._quiet(path),
+            )
+            found = self._methods.setdefault((path, kind), made)
+        return found
+
+    def failed(self, call: Call | None) -> None:
+        """Count a failure of ours; the call's record, if there is one, still ends."""
+        if call is None:
+            self.tally.failure(self._side)
+        else:
+            call.fail(self._side)
+
+    def begin(self, method: Method, metadata: Metadata = (), **known: Any) -> tuple[Call, Context | None]:
+        """Start a call's record, with what is known of it, and the context that its code must run in.
+
+        A failure of tracing is counted, and the record goes on without a span.
+        """
+        call = Call(self.journal, method, metadata, **known)
+        if method.quiet:
+            return call, None
+        try:
+            call.span = self.contrib.span(KINDS[self._side])
+            if call.span is not None:
+                call.owns_span = False
+                return call, None
+            start = self._tracing.serve if self._side == "server" else self._tracing.ask
+            return call, start(call)
+        except Exception:
+            self.tally.failure("tracing")
+            return call, None

@@ -1,0 +1,349 @@
+"""The interceptor for grpc.Server: its handlers run on threads, and a callback comes when an RPC is over."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from types import GeneratorType
+from typing import Any
+
+import grpc
+from opentelemetry import context as otel_context
+
+from observability.call import Call, Method
+from observability.grpc.context import WatchedContext
+from observability.grpc.handlers import (
+    MAKERS,
+    OWN_POOL,
+    Handlers,
+    attempts,
+    behavior_of,
+    blocks,
+    mark,
+    marks_of,
+)
+from observability.grpc.outcome import (
+    Outcome,
+    Raised,
+    calling,
+    deadline_left_s,
+    lost,
+    raised_outcome,
+    text,
+    threaded_status,
+)
+from observability.grpc.recorder import Recorder
+
+_END = object()
+
+
+class ServerInterceptor(grpc.ServerInterceptor):
+    """Records each call of a server. Put it first: the first interceptor is the outermost."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._handlers = Handlers(recorder, self._choose)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """Give gRPC the recording handler. Runs on the server's one polling thread: no slow work here."""
+        try:
+            if self._recorder.contrib.is_loaded():
+                with self._recorder.contrib.kept_out():
+                    handler = continuation(handler_call_details)
+            else:
+                handler = continuation(handler_call_details)
+        except Exception as error:
+            self._handlers.failed(handler_call_details, "Error in service handler!", error)
+            raise
+        return self._handlers.observed(handler_call_details, handler)
+
+    def _choose(self, handler: Any) -> Any:
+        behavior = behavior_of(handler)
+        if not blocks(behavior):
+            return None
+        marks = marks_of(behavior)
+        return lambda *known: ServerRpc(self._recorder, *known).handler(marks)
+
+
+class ServerRpc:
+    """One RPC, from its arrival until gRPC is done with it."""
+
+    def __init__(
+        self, recorder: Recorder, handler: Any, behavior: Any, method: Method, metadata: Any
+    ) -> None:
+        self._arrived_ns = time.perf_counter_ns()
+        self._thread = threading.get_ident()
+        self._recorder = recorder
+        self._handler = handler
+        self._behavior = behavior
+        self._method = method
+        self._metadata = metadata
+        self.request_streaming: bool = handler.request_streaming
+        self.response_streaming: bool = handler.response_streaming
+        self._requests: Iterator[Any] | None = None
+        self._unparsed: Exception | None = None
+        self._raised: Raised | None = None
+        self._done: Outcome | None = None
+        self._was_lost = False
+        self._is_over = False
+        self._in_handler = False
+        self._has_own_pool = False
+        self._call: Call | None = None
+        self._context: Any = None
+        self._scope: Any = None
+
+    def handler(self, marks: dict[str, Any]) -> Any:
+        """The handler that gRPC gets for this RPC, marked as the one that it stands for."""
+        serve = self.serve_stream if self.response_streaming else self.serve_unary
+        self._has_own_pool = OWN_POOL in marks
+        return MAKERS[self._method.kind](
+            mark(serve, marks), self.request_deserializer, self.response_serializer
+        )
+
+    def serve_unary(self, request: Any, context: Any) -> Any:
+        """Serve an RPC of one response."""
+        self._context = self.seen(context)
+        self._guard(self.begin, request, context)
+        return self.run(self._behavior, request, self._context)
+
+    def serve_stream(self, request: Any, context: Any) -> Iterator[Any]:
+        """Serve an RPC of many responses."""
+        self._context = self.seen(context)
+        self._guard(self.begin, request, context)
+        return _Responses(self, self.run(self.stream, request))
+
+    def stream(self, request: Any) -> Any:
+        """The handler's responses, an iterator."""
+        return self._behavior(request, self._context)
+
+    def request_deserializer(self, data: bytes) -> Any:
+        """Parse a request, on a thread of gRPC's; of one that fails, gRPC itself informs the client."""
+        parse = self._handler.request_deserializer
+        try:
+            request = parse(data) if parse else data
+        except Exception as error:
+            self._unparsed = error
+            if not self.request_streaming:  # the handler will not be called
+                self._guard(self._start)
+                self.finish()
+            raise
+        if self.request_streaming and self._call is not None:
+            self._call.message_received()
+        return request
+
+    def response_serializer(self, response: Any) -> Any:
+        """Serialize a response, on the thread that just ran the handler."""
+        serialize = self._handler.response_serializer
+        try:
+            data = serialize(response) if serialize else response
+        except Exception as error:
+            self._guard(self._not_serialized, error)
+            raise
+        if self._call is not None:
+            self._call.message_sent()
+            if not self.response_streaming:
+                self._guard(self.complete)
+        return data
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a piece of the handler with the call's span as the current one."""
+        self._in_handler = True
+        token = otel_context.attach(self._scope) if self._scope is not None else None
+        try:
+            return function(*arguments)
+        except Exception as error:
+            self._guard(self._note, error, function is next)
+            raise
+        finally:  # a SystemExit leaves the RPC open in gRPC: the callback ends it
+            if token is not None:
+                self._scope = otel_context.get_current()  # a generator may be within a span of its own
+                otel_context.detach(token)
+            self._guard(self._look_for_loss)
+            self._in_handler = False
+            if self._is_over:
+                self.finish()
+
+    def close(self, responses: Generator[Any, Any, Any]) -> None:
+        """Close the handler's generator with the call's span as the current one."""
+        token = otel_context.attach(self._scope) if self._scope is not None else None
+        try:
+            responses.close()
+        finally:
+            if token is not None:
+                otel_context.detach(token)
+
+    def over(self) -> None:
+        """The handler has no more responses."""
+        self._guard(self.complete)
+
+    def complete(self) -> None:
+        """The handler is done and did not raise: the status is what it set, or OK."""
+        context = self._context
+        self._raised = None  # an interceptor outside of ours made a response of it
+        self._done = Outcome(self.status("OK"), text(context.details()))
+        if self._call is not None:
+            self._call.is_ending = True
+        if not self.is_decided_later():
+            self.finish()
+
+    def is_decided_later(self) -> bool:
+        """Whether what the handler said holds only when gRPC is done with the RPC.
+
+        To a handler that reads requests, a client that cancels may look like one that has sent them all; and
+        after a stream's end, an interceptor outside of ours may yet set another status.
+        """
+        return self.request_streaming or self.response_streaming
+
+    def unparsable(self, error: Exception) -> tuple[str, str]:  # noqa: ARG002 (gRPC's words say nothing of it)
+        """Status and details when a request cannot be parsed."""
+        return "INTERNAL", "Exception deserializing request!"
+
+    def unserializable(self, error: Exception) -> tuple[str, str]:  # noqa: ARG002
+        """Status and details when a response cannot be serialized."""
+        return self.status("INTERNAL"), "Failed to serialize response!"
+
+    def status(self, default: str) -> str:
+        """What gRPC sends for the code that was set."""
+        return threaded_status(self._context.code(), default)
+
+    def words(self, raised: Raised) -> str:
+        """The details that gRPC sends for an exception that nobody caught."""
+        return calling(raised)
+
+    def begin(self, request: Any, context: Any) -> None:
+        """Start the record, on the thread that is about to run the handler."""
+        self._start(
+            peer=self.peer(context),
+            deadline_s=deadline_left_s(context),
+            queued_s=self.queued_s(),
+            attempts=attempts(self._metadata),
+        )
+        if self.request_streaming:
+            self._requests = request
+        elif self._call is not None:
+            self._call.message_received()
+        self.watch()
+
+    def _start(self, **known: Any) -> None:
+        self._call, self._scope = self._recorder.begin(self._method, self._metadata, **known)
+
+    def peer(self, context: Any) -> str:
+        """The client's address."""
+        return str(context.peer())
+
+    def seen(self, context: Any) -> Any:
+        """The context that the handler sees."""
+        return WatchedContext(context)
+
+    def queued_s(self) -> float | None:
+        """How long the RPC waited for a thread of the server's pool."""
+        if self._has_own_pool:
+            return None
+        return (time.perf_counter_ns() - self._arrived_ns) / 1e9
+
+    def watch(self) -> None:
+        """Ask for a callback at the end of the RPC; it may be over already."""
+        if not self._context.add_callback(self.closed):
+            self._is_over = True
+
+    def closed(self) -> None:
+        """GRPC is done with the RPC."""
+        self._is_over = True
+        if not self._in_handler:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the record with what is known now."""
+        if self._call is not None and not self._call.has_ended:
+            self._guard(lambda: self.end(self._outcome()))
+
+    def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            self._recorder.failed(self._call)
+
+    def end(self, outcome: Outcome) -> None:
+        """End the record."""
+        if self._call is not None and not self._call.has_ended:
+            trailers: Any = ()
+            if self._context is not None and outcome.status != "OK":
+                trailers = self._context.trailing_metadata() or ()
+            self._call.end(outcome.status, outcome.details, outcome.error, trailers)
+
+    def _not_serialized(self, error: Exception) -> None:
+        self.end(Outcome(*self.unserializable(error), error))
+
+    def is_cancelled(self) -> bool:
+        """Whether the client cancelled; how the requests of an RPC that is over end says so."""
+        try:
+            next(self._requests or iter(()), None)
+        except grpc.RpcError:
+            return True
+        return False
+
+    def _note(self, error: Exception, iterating: bool) -> None:
+        context = self._context
+        self._raised = Raised(error, context.code(), context.details(), context.aborted, iterating)
+        if self._call is not None:
+            self._call.is_ending = True
+
+    def _look_for_loss(self) -> None:
+        context = self._context
+        if not context.is_active() or deadline_left_s(context) == 0:
+            self._was_lost = True
+            self._is_over = True  # nobody waits for more: what the handler did until now is the call
+
+    def _outcome(self) -> Outcome:
+        context = self._context
+        if self._unparsed is not None and (self.request_streaming or context is None):
+            return Outcome(*self.unparsable(self._unparsed), self._unparsed)
+        if context.cancelled_by_handler:
+            return Outcome("CANCELLED")
+        if self._was_lost or (self._raised is None and (self._done is None or self.is_cancelled())):
+            return lost(deadline_left_s(context))
+        if self._raised is not None:
+            words = self.words(self._raised)
+            return raised_outcome(
+                self._raised, context.code(), context.details(), self.status("UNKNOWN"), words
+            )
+        if self._done is None or self.response_streaming:  # an outer interceptor may have set another
+            return Outcome(self.status("OK"), text(context.details()))
+        return self._done
+
+    def __del__(self) -> None:
+        """Of an RPC that was refused before its handler was called, nothing else is heard."""
+        if self._call is None and self._unparsed is None and self._context is None:
+            self._guard(self._refuse)
+
+    def _refuse(self) -> None:
+        self._start()
+        self.end(self.refusal())
+
+    def refusal(self) -> Outcome:
+        """How an RPC ended that no handler was called for.
+
+        gRPC refuses what is over maximum_concurrent_rpcs at once, on the thread that the RPC arrived on. A
+        thread of the pool drops what nobody waits for any more: as a rule, its deadline passed in the queue.
+        """
+        if threading.get_ident() == self._thread:
+            return Outcome("RESOURCE_EXHAUSTED", "Concurrent RPC limit exceeded!")
+        return Outcome("DEADLINE_EXCEEDED")
+
+
+class _Responses(Iterator[Any]):
+    """The handler's responses, each made with the call's span as the current one."""
+
+    def __init__(self, rpc: ServerRpc, responses: Any) -> None:
+        self._rpc = rpc
+        self._responses = responses
+
+    def __next__(self) -> Any:
+        response = self._rpc.run(next, self._responses, _END)
+        if response is _END or response is None:  # gRPC takes None for the end, too
+            self._rpc.over()
+            raise StopIteration
+        return response
+
+    def __del__(self) -> None:
+        if isinstance(self._responses, GeneratorType):  # what it does at its close is part of the call
+            self._rpc.close(self._responses)

@@ -1,0 +1,225 @@
+"""The spans of calls: what the caller must see is made at the start, the rest when somebody asks for it."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+)
+
+SCOPE = "observability"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
+
+
+class LightSpan(Span):
+    """The span of a call that nobody has touched: ids, name, attributes. The first touch makes it the SDK's.
+
+    It has all that the SDK's span has, because whatever is asked of it, but its ids, the SDK's span answers.
+    """
+
+    def __init__(
+        self,
+        starter: "LightTracer",
+        context: SpanContext,
+        parent: Context,
+        name: str,
+        kind: SpanKind,
+        attributes: Mapping[str, Any],
+        started_ns: int,
+    ) -> None:
+        self._starter = starter
+        self._context = context
+        self._parent = parent
+        self._name = name
+        self._kind = kind
+        self._attributes = attributes
+        self._started_ns = started_ns
+        self._real: Span | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """The span's ids."""
+        return self._context
+
+    def is_recording(self) -> bool:
+        """Whether it has not ended."""
+        return self._real is None or self._real.is_recording()
+
+    def real(self) -> Span:
+        """The SDK's span, which this one is from now on; one that does not record when the call has ended."""
+        with self._starter.lock:
+            if self._real is None:
+                self._real = self._starter.make(self)
+            return self._real
+
+    def settle(self) -> Span | None:
+        """The SDK's span if there is one; else there will be none any more."""
+        with self._starter.lock:
+            real = self._real
+            if real is None:
+                self._real = NonRecordingSpan(self._context)
+            return real
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Set an attribute."""
+        self.real().set_attribute(key, value)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Set attributes."""
+        self.real().set_attributes(attributes)
+
+    def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
+        """Add an event."""
+        self.real().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Any = None) -> None:
+        """Link another span."""
+        self.real().add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:
+        """Give the span another name."""
+        self.real().update_name(name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the status."""
+        self.real().set_status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Any = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Add an exception event."""
+        self.real().record_exception(exception, attributes, timestamp, escaped)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span early; what is reported of the call's end is then not on it."""
+        self.real().end(end_time)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.real(), name)
+
+
+class LightTracer:
+    """Starts light spans: sampler, ids, resource and limits are the provider's."""
+
+    def __init__(self, provider: TracerProvider, processor: Any, limits: SpanLimits, version: str) -> None:
+        self._sampler = provider.sampler
+        self._ids = provider.id_generator
+        self._resource = provider.resource
+        self.lock = threading.RLock()
+        self._replay = Replay()
+        again = TracerProvider(
+            sampler=self._replay,
+            id_generator=self._replay,
+            resource=provider.resource,
+            shutdown_on_exit=False,
+            active_span_processor=processor,
+            span_limits=limits,
+        )
+        self._tracer = again.get_tracer(SCOPE, version, SCHEMA_URL)
+        self._scope = InstrumentationScope(SCOPE, version, SCHEMA_URL)
+
+    def start(
+        self, name: str, parent: Context, kind: SpanKind, attributes: Mapping[str, Any], started_ns: int
+    ) -> Span:
+        """A span whose parent is the context's; one that does not record when the sampler says so."""
+        above = get_current_span(parent).get_span_context()
+        if above.is_valid:
+            trace_id, flags = above.trace_id, above.trace_flags & TraceFlags.RANDOM_TRACE_ID
+        else:
+            trace_id = self._ids.generate_trace_id()
+            flags = TraceFlags.RANDOM_TRACE_ID if self._ids.is_trace_id_random() else 0
+        result = self._sampler.should_sample(parent, trace_id, name, kind, attributes, ())
+        if result.decision.is_sampled():  # type: ignore[no-untyped-call]
+            flags |= TraceFlags.SAMPLED
+        context = SpanContext(
+            trace_id, self._ids.generate_span_id(), False, TraceFlags(flags), result.trace_state
+        )
+        if not result.decision.is_recording():  # type: ignore[no-untyped-call]
+            return NonRecordingSpan(context)
+        return LightSpan(self, context, parent, name, kind, result.attributes, started_ns)
+
+    def make(self, span: LightSpan) -> Span:
+        """The SDK's span with the ids and the start of the light one."""
+        self._replay.of(span._context, span._attributes)
+        return self._tracer.start_span(
+            span._name, span._parent, span._kind, span._attributes, start_time=span._started_ns
+        )
+
+    def readable(
+        self,
+        span: LightSpan,
+        attributes: Mapping[str, Any],
+        status: Status,
+        events: Sequence[Event],
+        ended_ns: int,
+    ) -> ReadableSpan:
+        """The span as exporters take it, for one that nobody has touched."""
+        above = get_current_span(span._parent).get_span_context()
+        return ReadableSpan(
+            name=span._name,
+            context=span._context,
+            parent=above if above.is_valid else None,
+            resource=self._resource,
+            attributes={**span._attributes, **attributes},
+            events=events,
+            kind=span._kind,
+            status=status,
+            start_time=span._started_ns,
+            end_time=ended_ns,
+            instrumentation_scope=self._scope,
+        )
+
+
+class Replay(Sampler, IdGenerator):
+    """Decides again what was decided for a light span, while the SDK makes the real one."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def of(self, context: SpanContext, attributes: Mapping[str, Any]) -> None:
+        """Let this thread's next span be the one of these ids."""
+        self._local.context = context
+        self._local.attributes = attributes
+
+    def should_sample(self, *_: Any, **__: Any) -> SamplingResult:
+        """Record it, and sample it if it was sampled."""
+        context: SpanContext = self._local.context
+        decision = Decision.RECORD_AND_SAMPLE if context.trace_flags.sampled else Decision.RECORD_ONLY
+        return SamplingResult(decision, self._local.attributes, context.trace_state)
+
+    def get_description(self) -> str:
+        """A name for people."""
+        return "Replay"
+
+    def generate_trace_id(self) -> int:
+        """The span's trace id."""
+        context: SpanContext = self._local.context
+        return context.trace_id
+
+    def generate_span_id(self) -> int:
+        """The span's id."""
+        context: SpanContext = self._local.context
+        return context.span_id
+
+    def is_trace_id_random(self) -> bool:
+        """Whether the trace id is flagged as random."""
+        context: SpanContext = self._local.context
+        return bool(context.trace_flags & TraceFlags.RANDOM_TRACE_ID)
