@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from observability.journal import Journal
 
 OTHER = "_OTHER"
+ATTEMPTS = "grpc-previous-rpc-attempts"
 MAX_DETAILS = 256
 FAULTS = frozenset({"UNKNOWN", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 
@@ -157,14 +158,14 @@ class Call(Record):
     """One gRPC call, from its start to its end.
 
     `headers` is what goes out with the call; `received` and `sent` count messages; `queued_s` is how long the
-    call waited for a thread (None: it needs none); `attempts` is how many tries its client made before this
-    one; `first_ns` is how long the first of many responses took (0: none yet); `asked` is the method that was
-    asked for, where the server does not have it. Once ended, `deadline_left_s` is what was left of the
+    call waited for a thread (None: it needs none); `first_ns` is how long the first of many
+    responses took (0: none yet); `asked` is the method that was asked for, where the server does not have it.
+    Once ended, `deadline_left_s` is what was left of the
     deadline (None: it had none).
     """
 
     __slots__ = (
-        "asked", "attempts", "deadline_left_s", "deadline_s", "details", "first_ns", "headers",
+        "asked", "deadline_left_s", "deadline_s", "details", "first_ns", "headers",
         "metadata", "method", "peer", "queued_s", "received", "sent", "trailers",
     )  # fmt: skip
 
@@ -176,7 +177,6 @@ class Call(Record):
         peer: str = "",
         deadline_s: float | None = None,
         queued_s: float | None = None,
-        attempts: int = 0,
         asked: str = "",
     ) -> None:
         self.method = method
@@ -184,7 +184,6 @@ class Call(Record):
         self.peer = peer
         self.deadline_s = self.deadline_left_s = deadline_s
         self.queued_s = queued_s
-        self.attempts = attempts
         self.asked = asked
         self.headers: list[tuple[str, str]] = []
         self.received = self.sent = self.first_ns = 0
@@ -196,6 +195,14 @@ class Call(Record):
     def operation(self) -> Method:
         """Its method."""
         return self.method
+
+    @property
+    def attempts(self) -> int:
+        """How many tries its client made before this one, by gRPC's retries (gRFC A6)."""
+        for key, value in self.metadata:
+            if key == ATTEMPTS and str(value).isdecimal():
+                return int(value)
+        return 0
 
     @property
     def is_late(self) -> bool:

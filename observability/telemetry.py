@@ -130,6 +130,7 @@ class Telemetry:
             span_limits(),
             self._queue,
             self.journal.flush,
+            lambda: self.tally.failure("tracing"),
             version,
         )
 

@@ -1,16 +1,18 @@
 """The interceptor for grpc.aio.Server: each RPC has a task of its own, and so a context of its own."""
 
 import asyncio
+import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from observability.call import Call, Method
 from observability.grpc.aio_sync import SyncRpc
-from observability.grpc.handlers import MAKERS, Handlers, attempts, behavior_of
+from observability.grpc.handlers import Handlers, Rpc, behavior_of, kind_of, of_kind
 from observability.grpc.outcome import (
     Outcome,
     Raised,
@@ -50,15 +52,27 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _choose(self, handler: Any) -> Any:
         behavior = behavior_of(handler)
+        rpc: type[Rpc] = AioServerRpc
         if inspect.isasyncgenfunction(behavior):
-            return lambda *known: AioServerRpc(self._recorder, *known).handler(AioServerRpc.serve_generator)
-        if inspect.iscoroutinefunction(behavior):
-            return lambda *known: AioServerRpc(self._recorder, *known).handler(AioServerRpc.serve)
-        return lambda *known: SyncRpc(self._recorder, *known).handler({})
+            serve: Any = AioServerRpc.serve_generator
+        elif inspect.iscoroutinefunction(behavior):
+            serve = AioServerRpc.serve
+        else:
+            rpc = SyncRpc
+            serve = SyncRpc.serve_stream if handler.response_streaming else SyncRpc.serve_unary
+        return functools.partial(of_kind(rpc, kind_of(handler), serve), self._recorder)
 
 
-class AioServerRpc:
+class AioServerRpc(Rpc):
     """One RPC that an async function or generator serves, in the RPC's own task."""
+
+    _call: Call | None = None
+    _context: Any = None
+    _scope: Context | None = None
+    _unparsed: Exception | None = None
+    _raised: Raised | None = None
+    _was_lost = False
+    _is_served = False
 
     def __init__(
         self, recorder: Recorder, handler: Any, behavior: Any, method: Method, metadata: Any
@@ -66,28 +80,12 @@ class AioServerRpc:
         self._recorder = recorder
         self._handler = handler
         self._behavior = behavior
-        self._method = method
+        self.method = method
         self._metadata = metadata
-        self.request_streaming: bool = handler.request_streaming
-        self.response_streaming: bool = handler.response_streaming
         self._task = asyncio.current_task()
-        self._unparsed: Exception | None = None
-        self._raised: Raised | None = None
-        self._was_lost = False
-        self._is_served = False
-        self._call: Call | None = None
-        self._context: Any = None
-        self._scope: Any = None
-
-    def handler(self, serve: Any) -> Any:
-        """The handler that gRPC gets for this RPC."""
-        return MAKERS[self._method.kind](
-            serve.__get__(self), self.request_deserializer, self.response_serializer
-        )
 
     async def serve(self, request: Any, context: Any) -> Any:
         """Serve an RPC by an async function, which returns a response or writes many."""
-        self._context = context
         self._guard(self._begin, context)
         token = otel_context.attach(self._scope) if self._scope is not None else None
         try:
@@ -105,7 +103,6 @@ class AioServerRpc:
 
     async def serve_generator(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Serve an RPC by an async generator."""
-        self._context = context
         self._guard(self._begin, context)
         if self._scope is not None:
             otel_context.attach(self._scope)  # for good: the task ends with the RPC
@@ -152,15 +149,14 @@ class AioServerRpc:
         return data
 
     def _begin(self, context: Any) -> None:
-        self._start(
-            peer=context.peer(), deadline_s=deadline_left_s(context), attempts=attempts(self._metadata)
-        )
+        self._context = context
+        self._start(context.peer(), deadline_left_s(context))
         if not self.request_streaming and self._call is not None:
             self._call.message_received()
         context.add_done_callback(self._closed)
 
-    def _start(self, **known: Any) -> None:
-        self._call, self._scope = self._recorder.begin(self._method, self._metadata, **known)
+    def _start(self, peer: str = "", deadline_s: float | None = None) -> None:
+        self._call, self._scope = self._recorder.begin(self.method, self._metadata, peer, deadline_s)
 
     async def _look_for_cancellation(self) -> None:
         """A client that cancels may look, to a handler that reads requests, like one that has sent them all.
@@ -195,7 +191,10 @@ class AioServerRpc:
     def _finish(self) -> None:
         """End the record with what is known now."""
         if self._call is not None and not self._call.has_ended:
-            self._guard(lambda: self._end(self._outcome()))
+            self._guard(self._conclude)
+
+    def _conclude(self) -> None:
+        self._end(self._outcome())
 
     def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from observability.call import Method
 from observability.grpc.context import PlainContext
-from observability.grpc.outcome import Outcome, Raised, aio_status, unexpected
+from observability.grpc.outcome import Outcome, Raised, aio_status, deadline_left_s, unexpected
 from observability.grpc.recorder import Recorder
 from observability.grpc.server import ServerRpc
 
@@ -33,22 +33,16 @@ class SyncRpc(ServerRpc):
         """The handler's responses; an asyncio server takes anything that can be iterated."""
         return iter(super().stream(request))
 
-    def peer(self, context: Any) -> str:
-        """The client's address. Asked for that of an RPC that ended before its thread began, gRPC crashes."""
-        return "" if self._has_ended else str(context.peer())
-
-    def seen(self, context: Any) -> Any:
-        """The context that the handler sees."""
-        return PlainContext(context)
-
-    def queued_s(self) -> float | None:
-        """The threads are asyncio's, not a pool of the server's."""
-        return None
-
-    def watch(self) -> None:
-        """The task is watched already; it may have ended before the handler's thread began."""
+    def begin(self, request: Any, context: Any) -> None:
+        """Start the record; the task may have ended before the handler's thread began."""
+        self._context = self._seen = PlainContext(context)
+        peer = "" if self._has_ended else context.peer()  # which crashes gRPC when the RPC has ended
+        self.start(request, peer, deadline_left_s(context), None)
         if self._has_ended:
             self._over(self._task)
+
+    def watch(self) -> None:
+        """The task is watched already."""
 
     def status(self, default: str) -> str:
         """What an asyncio server sends: an exception is never OK."""

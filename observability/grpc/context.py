@@ -16,10 +16,11 @@ class WatchedContext(handing_on(grpc.ServicerContext)):  # type: ignore[misc]
 
     OWN = frozenset({"aborted", "cancelled_by_handler", "inner"})
 
+    aborted = False
+    cancelled_by_handler = False
+
     def __init__(self, context: Any) -> None:
-        self.inner = context
-        self.aborted = False
-        self.cancelled_by_handler = False
+        self.__dict__["inner"] = context
 
     def abort(self, *arguments: Any, **options: Any) -> Any:
         """End the RPC with a status; always raises."""

@@ -28,10 +28,46 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "bidi_stream": grpc.stream_stream_rpc_method_handler,
 }
 OWN_POOL, NON_BLOCKING = "experimental_thread_pool", "experimental_non_blocking"
-ATTEMPTS = "grpc-previous-rpc-attempts"
 
 # From a handler, its behavior, its method and the metadata of an RPC to the handler for this RPC.
 Stand = Callable[[Any, Any, Method, Any], Any]
+
+
+class Rpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
+    """An RPC, and at once the handler that gRPC gets for it; of_kind makes its classes.
+
+    Values that most RPCs keep are the class's, so that starting one sets nothing but what differs.
+    """
+
+    method: Method
+    unary_unary: Any = None
+    unary_stream: Any = None
+    stream_unary: Any = None
+    stream_stream: Any = None
+
+    def request_deserializer(self, data: bytes) -> Any:
+        """Parse a request."""
+        raise NotImplementedError
+
+    def response_serializer(self, response: Any) -> bytes:
+        """Serialize a response."""
+        raise NotImplementedError
+
+    def marked(self, marks: dict[str, Any]) -> Any:
+        """A handler that is marked like the one that it stands for."""
+        make = MAKERS[self.method.kind]
+        return make(mark(behavior_of(self), marks), self.request_deserializer, self.response_serializer)
+
+    def _replace(self, **changes: Any) -> Any:
+        return self.marked({})._replace(**changes)
+
+
+@functools.cache
+def of_kind(rpc: type[Rpc], kind: str, serve: Callable[..., Any]) -> Any:
+    """The class of such RPCs that are of a kind, and that a function serves."""
+    requests, responses = next(streams for streams, name in KINDS.items() if name == kind)
+    own = {BEHAVIORS[kind]: serve, "request_streaming": requests, "response_streaming": responses}
+    return type(rpc.__name__, (rpc,), own)
 
 
 def kind_of(handler: Any) -> str:
@@ -69,14 +105,6 @@ def mark(behavior: Any, marks: dict[str, Any]) -> Any:
     for name, value in marks.items():
         setattr(marked, name, value)
     return marked
-
-
-def attempts(metadata: Any) -> int:
-    """How many tries the client made before this one, by gRPC's retries (gRFC A6)."""
-    for key, value in metadata:
-        if key == ATTEMPTS and str(value).isdecimal():
-            return int(value)
-    return 0
 
 
 class PerMethod:

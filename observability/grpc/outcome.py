@@ -20,6 +20,9 @@ class Outcome:
     error: BaseException | None = None
 
 
+OK = Outcome("OK")
+
+
 @dataclass(frozen=True)
 class Raised:
     """What a handler let out, and what the context said at that moment."""

@@ -1,7 +1,6 @@
 """Starts the records of one side's calls."""
 
 from collections.abc import Callable
-from typing import Any
 
 from opentelemetry.context import Context
 
@@ -33,7 +32,7 @@ class Recorder:
         self.tally = journal.tally
         self.contrib = contrib
         self._side = side
-        self._tracing = tracing
+        self._start = tracing.serve if side == "server" else tracing.ask
         self._quiet = quiet
         self._address = address
         self._port = port
@@ -68,21 +67,29 @@ class Recorder:
         else:
             call.fail(self._side)
 
-    def begin(self, method: Method, metadata: Metadata = (), **known: Any) -> tuple[Call, Context | None]:
+    def begin(
+        self,
+        method: Method,
+        metadata: Metadata = (),
+        peer: str = "",
+        deadline_s: float | None = None,
+        queued_s: float | None = None,
+        asked: str = "",
+    ) -> tuple[Call, Context | None]:
         """Start a call's record, with what is known of it, and the context that its code must run in.
 
         A failure of tracing is counted, and the record goes on without a span.
         """
-        call = Call(self.journal, method, metadata, **known)
+        call = Call(self.journal, method, metadata, peer, deadline_s, queued_s, asked)
         if method.quiet:
             return call, None
         try:
-            call.span = self.contrib.span(KINDS[self._side])
-            if call.span is not None:
-                call.owns_span = False
-                return call, None
-            start = self._tracing.serve if self._side == "server" else self._tracing.ask
-            return call, start(call)
+            if self.contrib.is_loaded():
+                call.span = self.contrib.span(KINDS[self._side])
+                if call.span is not None:
+                    call.owns_span = False
+                    return call, None
+            return call, self._start(call)
         except Exception:
             self.tally.failure("tracing")
             return call, None

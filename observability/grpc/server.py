@@ -1,5 +1,6 @@
 """The interceptor for grpc.Server: its handlers run on threads, and a callback comes when an RPC is over."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -8,20 +9,22 @@ from typing import Any
 
 import grpc
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from observability.call import Call, Method
 from observability.grpc.context import WatchedContext
 from observability.grpc.handlers import (
-    MAKERS,
     OWN_POOL,
     Handlers,
-    attempts,
+    Rpc,
     behavior_of,
     blocks,
-    mark,
+    kind_of,
     marks_of,
+    of_kind,
 )
 from observability.grpc.outcome import (
+    OK,
     Outcome,
     Raised,
     calling,
@@ -60,12 +63,31 @@ class ServerInterceptor(grpc.ServerInterceptor):
         behavior = behavior_of(handler)
         if not blocks(behavior):
             return None
+        serve = ServerRpc.serve_stream if handler.response_streaming else ServerRpc.serve_unary
+        made = functools.partial(of_kind(ServerRpc, kind_of(handler), serve), self._recorder)
         marks = marks_of(behavior)
-        return lambda *known: ServerRpc(self._recorder, *known).handler(marks)
+        return (lambda *known: made(*known).marked(marks)) if marks else made
 
 
-class ServerRpc:
-    """One RPC, from its arrival until gRPC is done with it."""
+class ServerRpc(Rpc):
+    """One RPC, from its arrival until gRPC is done with it.
+
+    Of an RPC of one request and one response, the record ends when the response is serialized; of others, or
+    when the handler raised, when gRPC calls back at the RPC's end.
+    """
+
+    _call: Call | None = None
+    _context: Any = None
+    _seen: Any = None
+    _scope: Context | None = None
+    _requests: Iterator[Any] | None = None
+    _unparsed: Exception | None = None
+    _raised: Raised | None = None
+    _done: Outcome | None = None
+    _was_lost = False
+    _is_over = False
+    _in_handler = False
+    _is_queued = True
 
     def __init__(
         self, recorder: Recorder, handler: Any, behavior: Any, method: Method, metadata: Any
@@ -75,45 +97,27 @@ class ServerRpc:
         self._recorder = recorder
         self._handler = handler
         self._behavior = behavior
-        self._method = method
+        self.method = method
         self._metadata = metadata
-        self.request_streaming: bool = handler.request_streaming
-        self.response_streaming: bool = handler.response_streaming
-        self._requests: Iterator[Any] | None = None
-        self._unparsed: Exception | None = None
-        self._raised: Raised | None = None
-        self._done: Outcome | None = None
-        self._was_lost = False
-        self._is_over = False
-        self._in_handler = False
-        self._has_own_pool = False
-        self._call: Call | None = None
-        self._context: Any = None
-        self._scope: Any = None
 
-    def handler(self, marks: dict[str, Any]) -> Any:
-        """The handler that gRPC gets for this RPC, marked as the one that it stands for."""
-        serve = self.serve_stream if self.response_streaming else self.serve_unary
-        self._has_own_pool = OWN_POOL in marks
-        return MAKERS[self._method.kind](
-            mark(serve, marks), self.request_deserializer, self.response_serializer
-        )
+    def marked(self, marks: dict[str, Any]) -> Any:
+        """A handler that is marked like the one that it stands for."""
+        self._is_queued = OWN_POOL not in marks
+        return super().marked(marks)
 
     def serve_unary(self, request: Any, context: Any) -> Any:
         """Serve an RPC of one response."""
-        self._context = self.seen(context)
-        self._guard(self.begin, request, context)
-        return self.run(self._behavior, request, self._context)
+        self._enter(request, context)
+        return self.run(self._behavior, request, self._seen)
 
     def serve_stream(self, request: Any, context: Any) -> Iterator[Any]:
         """Serve an RPC of many responses."""
-        self._context = self.seen(context)
-        self._guard(self.begin, request, context)
+        self._enter(request, context)
         return _Responses(self, self.run(self.stream, request))
 
     def stream(self, request: Any) -> Any:
         """The handler's responses, an iterator."""
-        return self._behavior(request, self._context)
+        return self._behavior(request, self._seen)
 
     def request_deserializer(self, data: bytes) -> Any:
         """Parse a request, on a thread of gRPC's; of one that fails, gRPC itself informs the client."""
@@ -150,10 +154,10 @@ class ServerRpc:
         token = otel_context.attach(self._scope) if self._scope is not None else None
         try:
             return function(*arguments)
-        except Exception as error:
+        except BaseException as error:
             self._guard(self._note, error, function is next)
             raise
-        finally:  # a SystemExit leaves the RPC open in gRPC: the callback ends it
+        finally:
             if token is not None:
                 self._scope = otel_context.get_current()  # a generator may be within a span of its own
                 otel_context.detach(token)
@@ -177,12 +181,12 @@ class ServerRpc:
 
     def complete(self) -> None:
         """The handler is done and did not raise: the status is what it set, or OK."""
-        context = self._context
+        code, details = self._context.code(), self._context.details()
         self._raised = None  # an interceptor outside of ours made a response of it
-        self._done = Outcome(self.status("OK"), text(context.details()))
-        if self._call is not None:
-            self._call.is_ending = True
-        if not self.is_decided_later():
+        self._done = OK if code is None and not details else Outcome(self.status("OK"), text(details))
+        if self.is_decided_later():
+            self._is_ending()
+        else:
             self.finish()
 
     def is_decided_later(self) -> bool:
@@ -211,34 +215,22 @@ class ServerRpc:
 
     def begin(self, request: Any, context: Any) -> None:
         """Start the record, on the thread that is about to run the handler."""
-        self._start(
-            peer=self.peer(context),
-            deadline_s=deadline_left_s(context),
-            queued_s=self.queued_s(),
-            attempts=attempts(self._metadata),
+        self._context = context
+        self._seen = WatchedContext(context)
+        queued_s = (time.perf_counter_ns() - self._arrived_ns) / 1e9 if self._is_queued else None
+        self.start(request, context.peer(), deadline_left_s(context), queued_s)
+        if self.is_decided_later():
+            self.watch()
+
+    def start(self, request: Any, peer: str, deadline_s: float | None, queued_s: float | None) -> None:
+        """Start the record."""
+        self._call, self._scope = self._recorder.begin(
+            self.method, self._metadata, peer, deadline_s, queued_s
         )
         if self.request_streaming:
             self._requests = request
-        elif self._call is not None:
+        else:
             self._call.message_received()
-        self.watch()
-
-    def _start(self, **known: Any) -> None:
-        self._call, self._scope = self._recorder.begin(self._method, self._metadata, **known)
-
-    def peer(self, context: Any) -> str:
-        """The client's address."""
-        return str(context.peer())
-
-    def seen(self, context: Any) -> Any:
-        """The context that the handler sees."""
-        return WatchedContext(context)
-
-    def queued_s(self) -> float | None:
-        """How long the RPC waited for a thread of the server's pool."""
-        if self._has_own_pool:
-            return None
-        return (time.perf_counter_ns() - self._arrived_ns) / 1e9
 
     def watch(self) -> None:
         """Ask for a callback at the end of the RPC; it may be over already."""
@@ -254,7 +246,34 @@ class ServerRpc:
     def finish(self) -> None:
         """End the record with what is known now."""
         if self._call is not None and not self._call.has_ended:
-            self._guard(lambda: self.end(self._outcome()))
+            self._guard(self._end)
+
+    def is_cancelled(self) -> bool:
+        """Whether the client cancelled; how the requests of an RPC that is over end says so."""
+        if self._requests is None:
+            return False
+        try:
+            next(self._requests, None)
+        except grpc.RpcError:
+            return True
+        return False
+
+    def refusal(self) -> Outcome:
+        """How an RPC ended that no handler was called for.
+
+        gRPC refuses what is over maximum_concurrent_rpcs at once, on the thread that the RPC arrived on. A
+        thread of the pool drops what nobody waits for any more: as a rule, its deadline passed in the queue.
+        """
+        if threading.get_ident() == self._thread:
+            return Outcome("RESOURCE_EXHAUSTED", "Concurrent RPC limit exceeded!")
+        return Outcome("DEADLINE_EXCEEDED")
+
+    def _enter(self, request: Any, context: Any) -> None:
+        try:
+            self.begin(request, context)
+        except Exception:
+            self._seen = self._seen or context
+            self._recorder.failed(self._call)
 
     def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -262,30 +281,19 @@ class ServerRpc:
         except Exception:
             self._recorder.failed(self._call)
 
-    def end(self, outcome: Outcome) -> None:
-        """End the record."""
-        if self._call is not None and not self._call.has_ended:
-            trailers: Any = ()
-            if self._context is not None and outcome.status != "OK":
-                trailers = self._context.trailing_metadata() or ()
-            self._call.end(outcome.status, outcome.details, outcome.error, trailers)
-
-    def _not_serialized(self, error: Exception) -> None:
-        self.end(Outcome(*self.unserializable(error), error))
-
-    def is_cancelled(self) -> bool:
-        """Whether the client cancelled; how the requests of an RPC that is over end says so."""
-        try:
-            next(self._requests or iter(()), None)
-        except grpc.RpcError:
-            return True
-        return False
-
-    def _note(self, error: Exception, iterating: bool) -> None:
-        context = self._context
-        self._raised = Raised(error, context.code(), context.details(), context.aborted, iterating)
+    def _is_ending(self) -> None:
         if self._call is not None:
             self._call.is_ending = True
+
+    def _note(self, error: BaseException, iterating: bool) -> None:
+        """The handler raised. A SystemExit leaves the RPC open, until the client ends it."""
+        context = self._context
+        if isinstance(error, Exception):
+            aborted = self._seen.aborted
+            self._raised = Raised(error, context.code(), context.details(), aborted, iterating)
+            self._is_ending()
+        if not self.is_decided_later():
+            self.watch()
 
     def _look_for_loss(self) -> None:
         context = self._context
@@ -293,11 +301,23 @@ class ServerRpc:
             self._was_lost = True
             self._is_over = True  # nobody waits for more: what the handler did until now is the call
 
+    def _not_serialized(self, error: Exception) -> None:
+        self._end(Outcome(*self.unserializable(error), error))
+
+    def _end(self, outcome: Outcome | None = None) -> None:
+        call, context = self._call, self._context
+        if call is None or call.has_ended:
+            return
+        outcome = outcome or self._outcome()
+        failed = context is not None and outcome.status != "OK"
+        trailers = context.trailing_metadata() or () if failed else ()
+        call.end(outcome.status, outcome.details, outcome.error, trailers)
+
     def _outcome(self) -> Outcome:
         context = self._context
         if self._unparsed is not None and (self.request_streaming or context is None):
             return Outcome(*self.unparsable(self._unparsed), self._unparsed)
-        if context.cancelled_by_handler:
+        if self._seen.cancelled_by_handler:
             return Outcome("CANCELLED")
         if self._was_lost or (self._raised is None and (self._done is None or self.is_cancelled())):
             return lost(deadline_left_s(context))
@@ -310,24 +330,23 @@ class ServerRpc:
             return Outcome(self.status("OK"), text(context.details()))
         return self._done
 
+    def _start(self) -> None:
+        self._call, self._scope = self._recorder.begin(self.method, self._metadata)
+
     def __del__(self) -> None:
         """Of an RPC that was refused before its handler was called, nothing else is heard."""
         if self._call is None and self._unparsed is None and self._context is None:
             self._guard(self._refuse)
+        elif self._call is not None and not self._call.has_ended and not self._was_lost:
+            self._guard(self._replaced)
 
     def _refuse(self) -> None:
         self._start()
-        self.end(self.refusal())
+        self._end(self.refusal())
 
-    def refusal(self) -> Outcome:
-        """How an RPC ended that no handler was called for.
-
-        gRPC refuses what is over maximum_concurrent_rpcs at once, on the thread that the RPC arrived on. A
-        thread of the pool drops what nobody waits for any more: as a rule, its deadline passed in the queue.
-        """
-        if threading.get_ident() == self._thread:
-            return Outcome("RESOURCE_EXHAUSTED", "Concurrent RPC limit exceeded!")
-        return Outcome("DEADLINE_EXCEEDED")
+    def _replaced(self) -> None:
+        """An interceptor outside of ours put something else in the place of the handler's response."""
+        self._end(Outcome(self.status("OK"), text(self._context.details())))
 
 
 class _Responses(Iterator[Any]):

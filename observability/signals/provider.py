@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
     Event,
@@ -14,11 +13,11 @@ from opentelemetry.sdk.trace import (
     TracerProvider,
 )
 from opentelemetry.sdk.trace.sampling import Sampler
-from opentelemetry.trace import Span, SpanKind, Status
+from opentelemetry.trace import Span, Status
 from opentelemetry.trace import TracerProvider as AnyProvider
 
 from observability.signals.export import SpanQueue
-from observability.signals.spans import SCHEMA_URL, SCOPE, LightSpan, LightTracer
+from observability.signals.spans import SCHEMA_URL, SCOPE, Beginning, LightSpan, LightTracer
 
 OUR_ATTRIBUTES = 48  # more than we ever set on a span
 OUR_EVENT_ATTRIBUTES = 4
@@ -57,8 +56,11 @@ class CallSpans:
     def __init__(self, provider: AnyProvider, version: str) -> None:
         self._tracer = provider.get_tracer(SCOPE, version, SCHEMA_URL)
 
-    def start(self, name: str, parent: Context, kind: SpanKind, attributes: Any, started_ns: int) -> Span:
-        """A span whose parent is the context's."""
+    is_light = False  # whether a span costs nothing until somebody asks for it
+
+    def start(self, begin: Callable[[], Beginning]) -> Span:
+        """A span that begins like this."""
+        name, parent, kind, attributes, started_ns = begin()
         return self._tracer.start_span(name, parent, kind, attributes, start_time=started_ns)
 
     def end(
@@ -97,8 +99,10 @@ class OwnCallSpans(CallSpans):
         limits: SpanLimits,
         queue: SpanProcessor | None,
         flush: Callable[[float], bool],
+        failed: Callable[[], None],
         version: str,
     ) -> None:
+        self._failed = failed
         self._processors = Processors(queue, flush)
         self._queue = queue
         self._limits = limits
@@ -116,13 +120,16 @@ class OwnCallSpans(CallSpans):
 
     def begin(self) -> None:
         """Start again, as a forked child does, where the provider has another resource."""
-        self._light = LightTracer(self.provider, self._processors, self._limits, self._version)
+        self._light = LightTracer(self.provider, self._processors, self._limits, self._version, self._failed)
 
-    def start(self, name: str, parent: Context, kind: SpanKind, attributes: Any, started_ns: int) -> Span:
-        """A span whose parent is the context's."""
-        if self._has_room and not self._processors.has_custom:
-            return self._light.start(name, parent, kind, attributes, started_ns)
-        return super().start(name, parent, kind, attributes, started_ns)
+    @property
+    def is_light(self) -> bool:  # type: ignore[override]
+        """Whether a span costs nothing until somebody asks for it."""
+        return self._has_room and not self._processors.has_custom
+
+    def start(self, begin: Callable[[], Beginning]) -> Span:
+        """A span that begins like this."""
+        return LightSpan(self._light, begin) if self.is_light else super().start(begin)
 
     def end(
         self, span: Span, attributes: Any, status: Status, events: Sequence[Event], ended_ns: int

@@ -1,8 +1,8 @@
-"""The spans of calls: what the caller must see is made at the start, the rest when somebody asks for it."""
+"""The spans of calls: nothing of them is made before somebody asks for it, or the call has ended."""
 
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    INVALID_SPAN,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -24,52 +25,61 @@ SCOPE = "observability"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
 
 
+class Beginning(NamedTuple):
+    """What a span starts with; its parent is the span of that context."""
+
+    name: str
+    parent: Context
+    kind: SpanKind
+    attributes: Mapping[str, Any]
+    started_ns: int
+
+
 class LightSpan(Span):
-    """The span of a call that nobody has touched: ids, name, attributes. The first touch makes it the SDK's.
+    """The span of a call: first only how it begins, then ids, when they are asked for; the first touch makes
+    it the SDK's.
 
     It has all that the SDK's span has, because whatever is asked of it, but its ids, the SDK's span answers.
     """
 
-    def __init__(
-        self,
-        starter: "LightTracer",
-        context: SpanContext,
-        parent: Context,
-        name: str,
-        kind: SpanKind,
-        attributes: Mapping[str, Any],
-        started_ns: int,
-    ) -> None:
-        self._starter = starter
-        self._context = context
-        self._parent = parent
-        self._name = name
-        self._kind = kind
-        self._attributes = attributes
-        self._started_ns = started_ns
+    def __init__(self, tracer: "LightTracer", begin: Callable[[], Beginning]) -> None:
+        self._tracer = tracer
+        self.begin: Callable[[], Beginning] | None = begin
         self._real: Span | None = None
 
     def get_span_context(self) -> SpanContext:
         """The span's ids."""
+        if self.begin is not None:
+            self._tracer.open(self)
         return self._context
 
     def is_recording(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is sampled and has not ended."""
+        self.get_span_context()
         return self._real is None or self._real.is_recording()
+
+    def opened(self, context: SpanContext, beginning: Beginning, real: Span | None) -> None:
+        """Take the ids."""
+        self._context = context
+        self.beginning = beginning
+        self._real = real
+        self.begin = None
 
     def real(self) -> Span:
         """The SDK's span, which this one is from now on; one that does not record when the call has ended."""
-        with self._starter.lock:
+        context = self.get_span_context()
+        with self._tracer.lock:
             if self._real is None:
-                self._real = self._starter.make(self)
+                self._real = self._tracer.make(context, self.beginning)
             return self._real
 
     def settle(self) -> Span | None:
         """The SDK's span if there is one; else there will be none any more."""
-        with self._starter.lock:
+        context = self.get_span_context()
+        with self._tracer.lock:
             real = self._real
             if real is None:
-                self._real = NonRecordingSpan(self._context)
+                self._real = NonRecordingSpan(context)
             return real
 
     def set_attribute(self, key: str, value: Any) -> None:
@@ -117,12 +127,20 @@ class LightSpan(Span):
 
 
 class LightTracer:
-    """Starts light spans: sampler, ids, resource and limits are the provider's."""
+    """Opens light spans: sampler, ids, resource and limits are the provider's. failed counts a failure."""
 
-    def __init__(self, provider: TracerProvider, processor: Any, limits: SpanLimits, version: str) -> None:
+    def __init__(
+        self,
+        provider: TracerProvider,
+        processor: Any,
+        limits: SpanLimits,
+        version: str,
+        failed: Callable[[], None],
+    ) -> None:
         self._sampler = provider.sampler
         self._ids = provider.id_generator
         self._resource = provider.resource
+        self._failed = failed
         self.lock = threading.RLock()
         self._replay = Replay()
         again = TracerProvider(
@@ -136,10 +154,19 @@ class LightTracer:
         self._tracer = again.get_tracer(SCOPE, version, SCHEMA_URL)
         self._scope = InstrumentationScope(SCOPE, version, SCHEMA_URL)
 
-    def start(
-        self, name: str, parent: Context, kind: SpanKind, attributes: Mapping[str, Any], started_ns: int
-    ) -> Span:
-        """A span whose parent is the context's; one that does not record when the sampler says so."""
+    def open(self, span: LightSpan) -> None:
+        """Give the span its ids, as its parent and the sampler have it."""
+        with self.lock:
+            if span.begin is None:
+                return
+            try:
+                span.opened(*self._opened(span.begin()))
+            except Exception:  # a propagator or a sampler may raise, and somebody's handler is not to see it
+                self._failed()
+                span.opened(INVALID_SPAN.get_span_context(), NOTHING, INVALID_SPAN)
+
+    def _opened(self, beginning: Beginning) -> tuple[SpanContext, Beginning, Span | None]:
+        name, parent, kind, attributes, started_ns = beginning
         above = get_current_span(parent).get_span_context()
         if above.is_valid:
             trace_id, flags = above.trace_id, above.trace_flags & TraceFlags.RANDOM_TRACE_ID
@@ -149,19 +176,17 @@ class LightTracer:
         result = self._sampler.should_sample(parent, trace_id, name, kind, attributes, ())
         if result.decision.is_sampled():  # type: ignore[no-untyped-call]
             flags |= TraceFlags.SAMPLED
-        context = SpanContext(
-            trace_id, self._ids.generate_span_id(), False, TraceFlags(flags), result.trace_state
-        )
-        if not result.decision.is_recording():  # type: ignore[no-untyped-call]
-            return NonRecordingSpan(context)
-        return LightSpan(self, context, parent, name, kind, result.attributes, started_ns)
+        span_id = self._ids.generate_span_id()
+        context = SpanContext(trace_id, span_id, False, TraceFlags(flags), result.trace_state)
+        is_recording = result.decision.is_recording()  # type: ignore[no-untyped-call]
+        beginning = Beginning(name, parent, kind, result.attributes, started_ns)
+        return context, beginning, None if is_recording else NonRecordingSpan(context)
 
-    def make(self, span: LightSpan) -> Span:
-        """The SDK's span with the ids and the start of the light one."""
-        self._replay.of(span._context, span._attributes)
-        return self._tracer.start_span(
-            span._name, span._parent, span._kind, span._attributes, start_time=span._started_ns
-        )
+    def make(self, context: SpanContext, beginning: Beginning) -> Span:
+        """The SDK's span with those ids."""
+        name, parent, kind, attributes, started_ns = beginning
+        self._replay.of(context, attributes)
+        return self._tracer.start_span(name, parent, kind, attributes, start_time=started_ns)
 
     def readable(
         self,
@@ -172,17 +197,18 @@ class LightTracer:
         ended_ns: int,
     ) -> ReadableSpan:
         """The span as exporters take it, for one that nobody has touched."""
-        above = get_current_span(span._parent).get_span_context()
+        name, parent, kind, given, started_ns = span.beginning
+        above = get_current_span(parent).get_span_context()
         return ReadableSpan(
-            name=span._name,
-            context=span._context,
+            name=name,
+            context=span.get_span_context(),
             parent=above if above.is_valid else None,
             resource=self._resource,
-            attributes={**span._attributes, **attributes},
+            attributes={**given, **attributes},
             events=events,
-            kind=span._kind,
+            kind=kind,
             status=status,
-            start_time=span._started_ns,
+            start_time=started_ns,
             end_time=ended_ns,
             instrumentation_scope=self._scope,
         )
@@ -223,3 +249,6 @@ class Replay(Sampler, IdGenerator):
         """Whether the trace id is flagged as random."""
         context: SpanContext = self._local.context
         return bool(context.trace_flags & TraceFlags.RANDOM_TRACE_ID)
+
+
+NOTHING = Beginning("", Context(), SpanKind.INTERNAL, {}, 0)

@@ -12,13 +12,14 @@ import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter, Setter
+from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
 from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from observability.call import FAULTS, MAX_DETAILS, Call, Failure, Metadata, Method, Record
 from observability.grpc.rich_status import error_info
 from observability.signals.provider import CallSpans
+from observability.signals.spans import Beginning
 from observability.tally import Tally
 
 PEERS = 1024
@@ -26,6 +27,8 @@ KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 SERVER_FAULTS = FAULTS | {"DEADLINE_EXCEEDED"}
 SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
 REDACTED = "[REDACTED]"
+BAGGAGE = "baggage"
+W3C = {"traceparent", "tracestate", BAGGAGE}
 UNSET = Status(StatusCode.UNSET)
 
 
@@ -50,6 +53,8 @@ class Tracing:
         self._tally = tally
         self._keys = [key.lower() for key in metadata_keys]
         self._old_names = old_names
+        self._propagator: TextMapPropagator | None = None
+        self._is_w3c = False
         self._attributes = lru_cache(maxsize=PEERS)(self._attributes_of)
 
     def serve(self, call: Call) -> Context:
@@ -57,13 +62,26 @@ class Tracing:
         current = otel_context.get_current()
         if current:  # the caller's span is the parent, or nobody's; all else that others put there stays
             current = set_span_in_context(INVALID_SPAN, current)
-        return self._start(call, propagate.extract(call.metadata, current, METADATA))
+        if self._spans.is_light and self._carries_ids_only(call.metadata):
+            call.span = self._spans.start(lambda: self._beginning(call, _extracted(call, current)))
+            return set_span_in_context(call.span, current)
+        return self._start(call, _extracted(call, current))
 
     def ask(self, call: Call) -> Context:
         """Start a client's span, and put what the server must know into the call's headers."""
         context = self._start(call, otel_context.get_current())
         propagate.inject(call.headers, context, HEADERS)
         return context
+
+    def _carries_ids_only(self, metadata: Metadata) -> bool:
+        """Whether all that can be extracted is the caller's span, which may wait until somebody asks."""
+        propagator = propagate.get_global_textmap()
+        if propagator is not self._propagator:
+            self._propagator = propagator
+            self._is_w3c = propagator.fields <= W3C
+        if not self._is_w3c:
+            return False
+        return all(key != BAGGAGE for key, _ in metadata)
 
     def record(self, batch: Sequence[Record]) -> None:
         """End the spans of the batch; each stands alone."""
@@ -75,14 +93,15 @@ class Tracing:
                 self._tally.failure(self.name)
 
     def _start(self, call: Call, parent: Context) -> Context:
-        attributes = self._attributes(call.method, call.peer)
+        call.span = self._spans.start(lambda: self._beginning(call, parent))
+        return set_span_in_context(call.span, parent)
+
+    def _beginning(self, call: Call, parent: Context) -> Beginning:
+        method = call.method
+        attributes = self._attributes(method, call.peer)
         if call.asked or self._keys:
             attributes = attributes | self._captured(call)
-        method = call.method
-        call.span = self._spans.start(
-            method.full_name, parent, KINDS[method.side], attributes, call.started_ns
-        )
-        return set_span_in_context(call.span, parent)
+        return Beginning(method.full_name, parent, KINDS[method.side], attributes, call.started_ns)
 
     def _end(self, record: Record, span: Span) -> None:
         attributes, status = self._ended(record) if isinstance(record, Call) else _request(record)
@@ -170,6 +189,10 @@ def peer_attributes(peer: str) -> dict[str, str | int]:
     if port.isdecimal():
         attributes["network.peer.port"] = int(port)
     return attributes
+
+
+def _extracted(call: Call, current: Context) -> Context:
+    return propagate.extract(call.metadata, current, METADATA)
 
 
 class _Metadata(Getter[Metadata]):

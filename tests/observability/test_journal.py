@@ -41,7 +41,7 @@ def call(made: Any, method: str) -> str:
 
 STEPS = {
     "a call is recorded": ("grpc.recorder.Recorder.begin",),
-    "a span is started": ("signals.tracing.Tracing._start",),
+    "a span is started": ("signals.tracing.Tracing._beginning",),
     "the end is watched": (
         "grpc.server.ServerRpc.watch",
         "grpc.aio_server.AioServerRpc._outcome",
