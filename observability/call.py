@@ -199,7 +199,8 @@ class Call(Record):
     @property
     def attempts(self) -> int:
         """How many tries its client made before this one, by gRPC's retries (gRFC A6)."""
-        for key, value in self.metadata:
+        metadata = self.metadata if self.method.side == "server" else ()  # a client's may be anything
+        for key, value in metadata:
             if key == ATTEMPTS and str(value).isdecimal():
                 return int(value)
         return 0

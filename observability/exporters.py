@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 
+from observability.mailbox import PAUSE_S
+from observability.otlp import Encoder
 from observability.settings import EXPORTERS_GROUP, Settings
 
 MAX_BYTES = 4 * 1024 * 1024  # what a gRPC server takes by default
-SLICE = 32  # spans that are encoded before other threads have their turn
+SLICE = 8  # spans that are encoded before other threads have their turn
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 logger = logging.getLogger(__name__)
@@ -82,13 +86,18 @@ class GrpcExporter(OTLPSpanExporter):
 
     rejected = 0
 
+    def __init__(self, **options: Any) -> None:
+        self._encoder = Encoder()
+        super().__init__(**options)
+
     # OpenTelemetry's exporter has no public way to another encoding, nor to the receiver's answer.
     def _translate_data(self, data: Sequence[ReadableSpan]) -> Any:
         """The request, encoded in slices: other threads wait for no more than one of them."""
         slices = []
         for start in range(0, len(data), SLICE):
-            slices.append(encode_spans(data[start : start + SLICE]).SerializeToString())
-            time.sleep(0)
+            part = ExportTraceServiceRequest(resource_spans=self._encoder.encode(data[start : start + SLICE]))
+            slices.append(part.SerializeToString())
+            time.sleep(PAUSE_S)
         request = b"".join(slices)  # a repeated field of a message: joined, the messages are one
         if len(request) > MAX_BYTES:
             raise TooLargeError(f"{len(data)} spans are {len(request)} bytes, more than {MAX_BYTES}")

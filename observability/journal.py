@@ -11,7 +11,8 @@ from observability.mailbox import Mailbox
 from observability.tally import Tally
 
 MAX_WAITING = 8192
-BATCH = 32  # small, so that the thread never holds the interpreter for long
+BATCH = 8  # a quarter of a millisecond, for which a request may have to wait
+ENOUGH = 512
 DELAY_S = 0.1
 ENDING_S = 0.25
 PAUSE_S = 0.005
@@ -47,6 +48,7 @@ class Journal(Mailbox[Record]):
             lambda: tally.failure("journal"),
             limit=MAX_WAITING,
             batch=BATCH,
+            enough=ENOUGH,
             delay_s=DELAY_S,
         )
 

@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+PAUSE_S = 0.001  # lets the threads of requests go first
 
 
 class _Marker:
@@ -24,7 +25,8 @@ class Mailbox(Generic[T]):
     - deliver: takes a batch; what it raises is counted by failed, and the batch is gone.
     - limit: how many items may wait, or how much, where size gives the size of one; what does not fit is
       dropped.
-    - batch: how many items are delivered at once, and how many do not wait for delay_s.
+    - batch: how many items are delivered at once; after each batch, other threads have their turn.
+    - enough: how many items do not wait for delay_s; waking a thread costs as much as many items do.
 
     `put` may be called from any thread, from an event loop, and in the midst of a garbage collection, even on
     a thread that is in `put` already: it takes no lock that could be held by its own thread.
@@ -38,6 +40,7 @@ class Mailbox(Generic[T]):
         *,
         limit: int,
         batch: int,
+        enough: int,
         delay_s: float,
         size: Callable[[T], int] | None = None,
     ) -> None:
@@ -46,6 +49,7 @@ class Mailbox(Generic[T]):
         self._failed = failed
         self._limit = limit
         self._batch = batch
+        self._enough = enough
         self._delay_s = delay_s
         self._size_of = size
         self.begin()
@@ -69,7 +73,7 @@ class Mailbox(Generic[T]):
         if self.is_closed or not self._fits(item):
             return False
         self._items.append(item)
-        if urgent or len(self._items) >= self._batch:
+        if urgent or len(self._items) >= self._enough:
             self._hurry()
         elif not self._is_called:
             self._call(hurry=False)
@@ -96,7 +100,7 @@ class Mailbox(Generic[T]):
 
     def join(self, timeout_s: float) -> None:
         """Wait for the delivery that was under way at the close, for at most timeout_s seconds."""
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _fits(self, item: T) -> bool:
@@ -122,10 +126,11 @@ class Mailbox(Generic[T]):
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"telemetry-{self._name}", daemon=True)
+        self._thread = thread  # before it takes the first item, for which a flush must wait
         try:
             thread.start()
-            self._thread = thread
         except RuntimeError:  # the interpreter is ending, and starts no thread any more
+            self._thread = None
             self._drain()
         finally:
             self._starting.release()
@@ -148,7 +153,8 @@ class Mailbox(Generic[T]):
                     self._failed()
             if marker is not None:
                 marker.reached.set()
-            time.sleep(0)  # lets the threads of requests go first
+            if self._items:
+                time.sleep(PAUSE_S if len(self._items) < self._limit // 4 else 0)
 
     def _take(self) -> tuple[list[T], _Marker | None]:
         """The next batch, and the marker right behind it."""

@@ -107,7 +107,7 @@ class Telemetry:
         self._tracing = Tracing(
             self._spans, self.tally, metadata_attributes, old_names=self._settings.old_rpc_names
         )
-        self.journal.signals = [self._metrics, Logs(self._stream), self._tracing]
+        self.journal.signals = [self._metrics, Logs(self._stream, self.tally), self._tracing]
         self._servers: list[Any] = []
         self._is_shut_down = False
         self._describe(version)

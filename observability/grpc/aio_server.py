@@ -72,6 +72,7 @@ class AioServerRpc(Rpc):
     _unparsed: Exception | None = None
     _raised: Raised | None = None
     _was_lost = False
+    _is_watched = False
     _is_served = False
 
     def __init__(
@@ -98,7 +99,7 @@ class AioServerRpc(Rpc):
         finally:
             if token is not None:
                 otel_context.detach(token)
-        self._served()
+        self._guard(self._served)
         return response
 
     async def serve_generator(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -116,7 +117,7 @@ class AioServerRpc(Rpc):
         except BaseException as error:
             self._guard(self._note, error)
             raise
-        self._served()
+        self._guard(self._served)
 
     def request_deserializer(self, data: bytes) -> Any:
         """Parse a request; the handler will not hear of a first one that fails."""
@@ -153,7 +154,13 @@ class AioServerRpc(Rpc):
         self._start(context.peer(), deadline_left_s(context))
         if not self.request_streaming and self._call is not None:
             self._call.message_received()
-        context.add_done_callback(self._closed)
+        if self.request_streaming or self.response_streaming:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Ask for a callback at the end. It makes a circle of references, which most RPCs do without."""
+        self._is_watched = True
+        self._context.add_done_callback(self._closed)
 
     def _start(self, peer: str = "", deadline_s: float | None = None) -> None:
         self._call, self._scope = self._recorder.begin(self.method, self._metadata, peer, deadline_s)
@@ -171,6 +178,8 @@ class AioServerRpc(Rpc):
         if self._call is not None:
             self._call.is_ending = True
             self._was_lost = self._call.is_late  # nobody waits for its response
+        if not self._is_watched and aio_status(self._context.code(), "OK") != "OK":
+            self._watch()
 
     def _note(self, error: BaseException) -> None:
         """The handler raised, was cancelled or aborted, or its response could not be serialized."""
@@ -182,21 +191,24 @@ class AioServerRpc(Rpc):
         else:
             aborted = isinstance(error, grpc.aio.AbortError)
             self._raised = Raised(error, context.code(), context.details(), aborted)
+        if not self._is_watched:
+            self._watch()
 
     def _closed(self, _: Any) -> None:
         """GRPC is done with the RPC."""
         self._finish()
-        self._context = None  # it holds this callback: a circle that only the collector would undo
 
     def _finish(self) -> None:
         """End the record with what is known now."""
-        if self._call is not None and not self._call.has_ended:
-            self._guard(self._conclude)
+        self._guard(self._conclude)
+        self._context = self._task = None  # they hold this RPC: only the collector would undo that circle
 
     def _conclude(self) -> None:
         self._end(self._outcome())
 
     def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
+        if self._call is not None and self._call.has_ended:
+            return  # nothing that happens now changes what was recorded
         try:
             step(*arguments)
         except Exception:
@@ -230,6 +242,8 @@ class AioServerRpc(Rpc):
         """Of an RPC that was refused before its handler was called, nothing else is heard."""
         if self._call is None and self._unparsed is None and self._context is None:
             self._guard(self._refuse, self._refusal())
+        elif self._is_served and not self._is_watched:
+            self._guard(self._conclude)  # an interceptor outside of ours replaced the handler's response
 
     def _refuse(self, outcome: Outcome) -> None:
         self._start()

@@ -245,8 +245,9 @@ class ServerRpc(Rpc):
 
     def finish(self) -> None:
         """End the record with what is known now."""
-        if self._call is not None and not self._call.has_ended:
-            self._guard(self._end)
+        self._guard(self._end)
+        if self._is_over or not self.is_decided_later():
+            self._context = self._seen = None  # they hold the RPC: only the collector would undo that circle
 
     def is_cancelled(self) -> bool:
         """Whether the client cancelled; how the requests of an RPC that is over end says so."""
@@ -276,6 +277,8 @@ class ServerRpc(Rpc):
             self._recorder.failed(self._call)
 
     def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
+        if self._call is not None and self._call.has_ended:
+            return  # nothing that happens now changes what was recorded
         try:
             step(*arguments)
         except Exception:
@@ -337,7 +340,7 @@ class ServerRpc(Rpc):
         """Of an RPC that was refused before its handler was called, nothing else is heard."""
         if self._call is None and self._unparsed is None and self._context is None:
             self._guard(self._refuse)
-        elif self._call is not None and not self._call.has_ended and not self._was_lost:
+        elif self._call is not None and not self._was_lost:
             self._guard(self._replaced)
 
     def _refuse(self) -> None:

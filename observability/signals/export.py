@@ -32,6 +32,7 @@ class SpanQueue(SpanProcessor):
             lambda: tally.failure("export"),
             limit=settings.max_queue_size,
             batch=settings.max_export_batch_size,
+            enough=settings.max_export_batch_size,
             delay_s=settings.schedule_delay_s,
         )
 

@@ -9,7 +9,7 @@ import os
 import select
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from json.encoder import JSONEncoder
 from typing import Any, TextIO
@@ -21,12 +21,15 @@ from observability.mailbox import Mailbox
 from observability.tally import Tally
 
 MAX_LINE = 64 * 1024
+MAX_FIELD = 8 * 1024  # of each text that a line that is too long keeps
 MAX_WAITING = 8 * 1024 * 1024  # characters
 BATCH = 256
 DELAY_S = 0.05
 WARNINGS = frozenset(
     {"FAILED_PRECONDITION", "OUT_OF_RANGE", "ABORTED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 )
+EVENTS = {"server": "grpc.server.call", "client": "grpc.client.call"}
+LINE = ("time", "level", "service", "event", "trace_id", "span_id")
 LOGGING_LEVELS = {"WARNING": "warn", "CRITICAL": "error"}
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 EXPORTER_LOGGERS = "opentelemetry.exporter"
@@ -43,29 +46,35 @@ class LogStream:
         self._stream = stream
         self._service = service
         self._tally = tally
-        self._encode = JSONEncoder(ensure_ascii=False, default=_text).encode
+        self._encode = JSONEncoder(ensure_ascii=False, check_circular=False, default=_text).encode
         self.lines = Mailbox(
             "logs",
             self._write,
             lambda: tally.failure("logs"),
             limit=MAX_WAITING,
             batch=BATCH,
+            enough=BATCH,
             delay_s=DELAY_S,
             size=len,
         )
 
-    def put(self, time_ns: int, level: str, event: str, span: Span | None, fields: Mapping[str, Any]) -> None:
-        """Write one line: time, level, service, event, the ids of the trace (if there is one), the fields."""
+    def line(self, time_ns: int, level: str, event: str, span: Span | None) -> dict[str, Any]:
+        """What a line begins with: time, level, service, event, the ids of the trace (if there is one)."""
         line: dict[str, Any] = {
             "time": rfc_3339(time_ns), "level": level, "service": self._service, "event": event,
         }  # fmt: skip
         if span is not None and (ids := span.get_span_context()).is_valid:
             line["trace_id"] = f"{ids.trace_id:032x}"
             line["span_id"] = f"{ids.span_id:016x}"
-        text = self._encode(line | {key: value for key, value in fields.items() if key not in line})
+        return line
+
+    def put(self, line: dict[str, Any]) -> None:
+        """Write one line."""
+        text = self._encode(line)
         if len(text) > MAX_LINE:
-            text = self._encode(line | {"event": event[:MAX_LINE], "truncated": True})
-        if not self.lines.put(text + "\n", urgent=level == "error"):
+            cut = {key: str(line[key])[:MAX_FIELD] for key in LINE if key in line}
+            text = self._encode(cut | {"truncated": True})
+        if not self.lines.put(text + "\n", urgent=line["level"] == "error"):
             self._tally.add(
                 "telemetry_log_lines_dropped", "shutdown" if self.lines.is_closed else "queue_full"
             )
@@ -92,56 +101,72 @@ class Logs:
 
     name = "logs"
 
-    def __init__(self, stream: LogStream) -> None:
+    def __init__(self, stream: LogStream, tally: Tally) -> None:
         self._stream = stream
+        self._tally = tally
 
     def record(self, batch: Sequence[Record]) -> None:
-        """Write the lines of the batch, but for quiet records."""
+        """Write the lines of the batch, but for quiet records; each stands alone."""
         for record in batch:
-            if record.operation.quiet:
-                continue
-            level, event, fields = _call(record) if isinstance(record, Call) else _request(record)
-            if record.error is not None:
-                level = "error"
-                fields["stack"] = record.error.stack
-            self._stream.put(record.ended_ns, level, event, record.span, fields)
+            try:
+                if not record.operation.quiet:
+                    self._stream.put(self._line(record))
+            except Exception:
+                self._tally.failure(self.name)
+
+    def _line(self, record: Record) -> dict[str, Any]:
+        if isinstance(record, Call):
+            level, event, fields = call_level(record), EVENTS[record.method.side], _call(record)
+        else:
+            level, event, fields = request_level(record), "http.server.request", _request(record)
+        line = self._stream.line(record.ended_ns, level, event, record.span)
+        line.update(fields)
+        if record.error is not None:
+            line["stack"] = record.error.stack
+        return line
 
 
 def call_level(call: Call) -> str:
     """How much attention the end of a call needs: info, warn or error."""
+    if call.error is not None:
+        return "error"
     if call.status in FAULTS:
         return "warn" if call.asked else "error"
     return "warn" if call.status in WARNINGS else "info"
 
 
-def _call(call: Call) -> tuple[str, str, dict[str, Any]]:
+def _call(call: Call) -> dict[str, Any]:
     method = call.method
-    fields: dict[str, Any] = {"rpc.method": method.full_name}
+    line: dict[str, Any] = {"rpc.method": method.full_name}
     if call.asked:
-        fields["rpc.method_original"] = call.asked
+        line["rpc.method_original"] = call.asked
     if method.address:
-        fields["server.address"] = method.address
-    fields["status"] = call.status
-    fields["duration_ms"] = round(call.duration_ns / 1e6, 3)
+        line["server.address"] = method.address
+    line["status"] = call.status
+    line["duration_ms"] = round(call.duration_ns / 1e6, 3)
     if call.details:
-        fields["details"] = call.details
+        line["details"] = call.details
     if call.peer:
-        fields["peer"] = call.peer
+        line["peer"] = call.peer
     if call.deadline_left_s is not None:
-        fields["deadline_left_ms"] = round(call.deadline_left_s * 1e3, 3)
+        line["deadline_left_ms"] = round(call.deadline_left_s * 1e3, 3)
     if call.attempts:
-        fields["previous_attempts"] = call.attempts
-    return call_level(call), f"grpc.{method.side}.call", fields
+        line["previous_attempts"] = call.attempts
+    return line
 
 
-def _request(request: Any) -> tuple[str, str, dict[str, Any]]:
-    fields = {
+def request_level(request: Any) -> str:
+    """How much attention the end of a request needs: info or error."""
+    return "error" if request.is_error else "info"
+
+
+def _request(request: Any) -> dict[str, Any]:
+    return {
         "http.request.method": request.endpoint.method,
         "http.route": request.endpoint.route,
         "http.response.status_code": request.code,
         "duration_ms": round(request.duration_ns / 1e6, 3),
     }
-    return "error" if request.is_error else "info", "http.server.request", fields
 
 
 class JsonHandler(logging.Handler):
@@ -160,9 +185,10 @@ class JsonHandler(logging.Handler):
             if record.exc_info:
                 fields["stack"] = "".join(traceback.format_exception(*record.exc_info))
             level = LOGGING_LEVELS.get(record.levelname, record.levelname.lower())
-            self._stream.put(
-                int(record.created * 1e9), level, record.getMessage(), get_current_span(), fields
+            line = self._stream.line(
+                int(record.created * 1e9), level, record.getMessage(), get_current_span()
             )
+            self._stream.put(line | {key: value for key, value in fields.items() if key not in line})
         except Exception:
             self.handleError(record)
 

@@ -4,9 +4,11 @@ Names: https://github.com/grpc-ecosystem/go-grpc-middleware/tree/main/providers/
 """
 
 import threading
+from bisect import bisect_left
 from collections import Counter as Totals
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -19,6 +21,7 @@ from observability.signals.families import Families, shared
 from observability.signals.own import OwnMetrics
 
 Labels = tuple[str, ...]
+Led = set[tuple[Any, Labels, int]]  # the buckets that have an exemplar of a batch
 
 LABELS = ("grpc_type", "grpc_service", "grpc_method")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -58,6 +61,7 @@ class Running:
 
     def __init__(self, family: Any) -> None:
         self._family = family
+        self._child = cache(family.labels)
         self._published: dict[Labels, float] = {}
 
     def publish(self, totals: Mapping[Labels, float]) -> None:
@@ -71,7 +75,29 @@ class Running:
 
     def child(self, labels: Labels) -> Any:
         """The child with these labels, made at zero if there is none yet."""
-        return self._family.labels(*labels) if labels else self._family
+        return self._child(*labels) if labels else self._family
+
+
+class Measured:
+    """A histogram, and what leads from its buckets to a trace."""
+
+    def __init__(self, family: Histogram, bounds: Sequence[float]) -> None:
+        self.child = cache(family.labels)
+        self._bounds = tuple(bounds)
+
+    def observe(
+        self, labels: Labels, amount: float, record: Record | None = None, led: Led | None = None
+    ) -> None:
+        """Take one measurement.
+
+        An exemplar is worth its cost once for each bucket and batch: the next one replaces it.
+        """
+        lead = None
+        if record is not None and led is not None:
+            bucket = self, labels, bisect_left(self._bounds, amount)
+            if bucket not in led and (lead := exemplar(record)):
+                led.add(bucket)
+        self.child(*labels).observe(amount, lead)
 
 
 class CallMetrics:
@@ -84,8 +110,8 @@ class CallMetrics:
         def made(kind: Any, name: str, documentation: str, *more: str, **how: Any) -> Any:
             return families.family(kind, f"grpc_{side}_{name}", documentation, (*labels, *more), **how)
 
-        def seconds(name: str, documentation: str) -> Any:
-            return made(Histogram, name, documentation, buckets=options.buckets_s)
+        def histogram(name: str, documentation: str, buckets: Sequence[float]) -> Measured:
+            return Measured(made(Histogram, name, documentation, buckets=buckets), buckets)
 
         self._started = Running(made(Counter, "started_total", f"Calls started on the {side}."))
         self._handled = Running(
@@ -94,41 +120,44 @@ class CallMetrics:
         self._in_flight = Running(made(Gauge, "in_flight", f"Calls on the {side} that have not ended."))
         self._received = Running(made(Counter, "msg_received_total", f"Messages that the {side} received."))
         self._sent = Running(made(Counter, "msg_sent_total", f"Messages that the {side} sent."))
-        self._seconds = seconds("handling_seconds", f"How long calls took on the {side}.")
-        self._first = seconds(
-            "first_message_seconds", f"How long the first response of a stream took on the {side}."
+        self._seconds = histogram(
+            "handling_seconds", f"How long calls took on the {side}.", options.buckets_s
         )
-        self._deadline = made(
-            Histogram,
+        self._first = histogram(
+            "first_message_seconds",
+            f"How long the first response of a stream took on the {side}.",
+            options.buckets_s,
+        )
+        self._deadline = histogram(
             "deadline_used_ratio",
             f"How much of its deadline a call used up on the {side}; 1 is all of it.",
-            buckets=BUCKETS_RATIO,
+            BUCKETS_RATIO,
         )
-        self._convention = families.family(
+        self._convention = Measured(families.family(
             Histogram,
             f"rpc_{side}_call_duration_seconds",
             f"How long calls took on the {side}, by OpenTelemetry's convention.",
             ("rpc_system_name", "rpc_method", "rpc_status_code"),
             buckets=options.buckets_s,
-        ) if options.convention else None  # fmt: skip
+        ), options.buckets_s) if options.convention else None  # fmt: skip
         self._codes: Totals[Labels] = Totals()
         self._messages: tuple[Totals[Labels], Totals[Labels]] = Totals(), Totals()
 
-    def fold(self, call: Call) -> None:
+    def fold(self, call: Call, led: Led) -> None:
         """Take a call that has ended."""
         labels = self._labels(call)
         received, sent = self._messages
         self._codes[*labels, call.status] += 1
         received[labels] += call.received
         sent[labels] += call.sent
-        duration_s, lead = call.duration_s, exemplar(call)
-        self._seconds.labels(*labels).observe(duration_s, lead)
+        duration_s = call.duration_s
+        self._seconds.observe(labels, duration_s, call, led)
         if call.deadline_s:
-            self._deadline.labels(*labels).observe(min(duration_s / call.deadline_s, 1.0))
+            self._deadline.observe(labels, min(duration_s / call.deadline_s, 1.0))
         if call.first_ns and call.method.streams_responses:
-            self._first.labels(*labels).observe(call.first_ns / 1e9)
+            self._first.observe(labels, call.first_ns / 1e9)
         if self._convention is not None:
-            self._convention.labels("grpc", call.method.full_name, call.status).observe(duration_s, lead)
+            self._convention.observe(("grpc", call.method.full_name, call.status), duration_s, call, led)
 
     def lose(self, method: Method, status: str, count: int) -> None:
         """Count calls of which nothing else is known any more."""
@@ -166,7 +195,7 @@ class CallMetrics:
             for running in (self._started, self._in_flight, self._received, self._sent):
                 running.child(labels)
             for histogram in (self._seconds, self._deadline):
-                histogram.labels(*labels)
+                histogram.child(*labels)
             for code in codes:
                 self._handled.child((*labels, code))
 
@@ -209,13 +238,14 @@ class RequestMetrics:
     """
 
     def __init__(self, families: Families, options: Options) -> None:
-        self._seconds = families.family(
+        family = families.family(
             Histogram,
             "http_server_request_duration_seconds",
             "How long HTTP requests took.",
             ("http_request_method", "http_route", "http_response_status_code"),
             buckets=options.buckets_s,
         )
+        self._seconds = Measured(family, options.buckets_s)
         self._active = Running(
             families.family(
                 Gauge,
@@ -225,10 +255,10 @@ class RequestMetrics:
             )
         )
 
-    def fold(self, request: Request) -> None:
+    def fold(self, request: Request, led: Led) -> None:
         """Take a request that has ended."""
         labels = (request.endpoint.method, request.endpoint.route, request.status)
-        self._seconds.labels(*labels).observe(request.duration_s, exemplar(request))
+        self._seconds.observe(labels, request.duration_s, request, led)
 
     def lose(self, endpoint: Endpoint, status: str, count: int) -> None:
         """Requests have no counter but their histogram, and its duration is lost."""
@@ -295,9 +325,10 @@ class Metrics:
 
     def record(self, batch: Sequence[Record]) -> None:
         """Fold the batch; its records are live no more, whatever becomes of them here."""
+        led: Led = set()
         with self._families.lock:
-            for record in batch:
-                self._fold(record)
+            for record in reversed(batch):  # the last of each bucket leads to its trace
+                self._fold(record, led)
             self._journal.live.difference_update(batch)
 
     def _make(self, side: str) -> Any:
@@ -308,9 +339,10 @@ class Metrics:
                 return RequestMetrics(self._families, self._options)
         return CallMetrics(side, self._families, self._options)
 
-    def _fold(self, record: Record) -> None:
+    def _fold(self, record: Record, led: Led) -> None:
         try:
-            self.view(record.operation.side).fold(record)
+            side = record.operation.side
+            (self._views.get(side) or self.view(side)).fold(record, led)
             if isinstance(record, Call) and record.queued_s is not None:
                 self.view("pool").fold(record)
         except Exception:

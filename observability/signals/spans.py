@@ -126,6 +126,10 @@ class LightSpan(Span):
         return getattr(self.real(), name)
 
 
+class PlainSpan(ReadableSpan):
+    """The span of a call that nobody has touched, and that did not raise."""
+
+
 class LightTracer:
     """Opens light spans: sampler, ids, resource and limits are the provider's. failed counts a failure."""
 
@@ -199,7 +203,8 @@ class LightTracer:
         """The span as exporters take it, for one that nobody has touched."""
         name, parent, kind, given, started_ns = span.beginning
         above = get_current_span(parent).get_span_context()
-        return ReadableSpan(
+        made = ReadableSpan if events else PlainSpan
+        return made(
             name=name,
             context=span.get_span_context(),
             parent=above if above.is_valid else None,

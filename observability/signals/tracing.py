@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
 from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from observability.call import FAULTS, MAX_DETAILS, Call, Failure, Metadata, Method, Record
 from observability.grpc.rich_status import error_info
@@ -28,7 +29,7 @@ SERVER_FAULTS = FAULTS | {"DEADLINE_EXCEEDED"}
 SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
 REDACTED = "[REDACTED]"
 BAGGAGE = "baggage"
-W3C = {"traceparent", "tracestate", BAGGAGE}
+IDS = TraceContextTextMapPropagator()
 UNSET = Status(StatusCode.UNSET)
 
 
@@ -63,9 +64,11 @@ class Tracing:
         if current:  # the caller's span is the parent, or nobody's; all else that others put there stays
             current = set_span_in_context(INVALID_SPAN, current)
         if self._spans.is_light and self._carries_ids_only(call.metadata):
-            call.span = self._spans.start(lambda: self._beginning(call, _extracted(call, current)))
+            call.span = self._spans.start(
+                lambda: self._beginning(call, IDS.extract(call.metadata, current, METADATA))
+            )
             return set_span_in_context(call.span, current)
-        return self._start(call, _extracted(call, current))
+        return self._start(call, propagate.extract(call.metadata, current, METADATA))
 
     def ask(self, call: Call) -> Context:
         """Start a client's span, and put what the server must know into the call's headers."""
@@ -78,7 +81,7 @@ class Tracing:
         propagator = propagate.get_global_textmap()
         if propagator is not self._propagator:
             self._propagator = propagator
-            self._is_w3c = propagator.fields <= W3C
+            self._is_w3c = IDS.fields <= propagator.fields <= IDS.fields | {BAGGAGE}
         if not self._is_w3c:
             return False
         return all(key != BAGGAGE for key, _ in metadata)
@@ -189,10 +192,6 @@ def peer_attributes(peer: str) -> dict[str, str | int]:
     if port.isdecimal():
         attributes["network.peer.port"] = int(port)
     return attributes
-
-
-def _extracted(call: Call, current: Context) -> Context:
-    return propagate.extract(call.metadata, current, METADATA)
 
 
 class _Metadata(Getter[Metadata]):

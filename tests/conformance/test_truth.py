@@ -1,5 +1,7 @@
 """What telemetry tells of a call is what happened."""
 
+from typing import Any
+
 import pytest
 
 from tests.conformance.all_cases import CASES
@@ -41,6 +43,18 @@ def alone(case: Case) -> Outcome:
         return outcomes(run, stack)[case.name]
     finally:
         run.close()
+
+
+def test_telemetry_never_fails(told: dict[str, Outcome], ours: Run) -> None:
+    """Whatever a handler or a caller does, no step of telemetry raises."""
+    assert told
+    stack: Any = ours.stack
+    for telemetry in (*stack.servers, *stack.clients):
+        assert not {
+            name: count
+            for (name, _), count in telemetry.tally.counts().items()
+            if count and "failures" in name
+        }
 
 
 def test_no_context_is_lost(told: dict[str, Outcome], context_lines: list[str]) -> None:
