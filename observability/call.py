@@ -1,5 +1,7 @@
 """The record of one call. Every signal is made from it, so no two signals can disagree."""
 
+from __future__ import annotations
+
 import time
 import traceback
 from collections.abc import Sequence
@@ -81,20 +83,18 @@ class Record:
     word of the framework on the outcome is missing.
     """
 
-    __slots__ = ("_clock_ns", "_journal", "_open", "duration_ns", "error", "is_ending", "owns_span", "span",
-                 "started_ns", "status")  # fmt: skip
+    status = "UNKNOWN"
+    duration_ns = 0
+    is_ending = False
+    owns_span = True
+    span: Span | None = None
+    error: Failure | None = None
 
-    def __init__(self, journal: "Journal") -> None:
-        self.started_ns = time.time_ns()
-        self._clock_ns = time.perf_counter_ns()
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._open = [None]
-        self.duration_ns = 0
-        self.is_ending = False
-        self.status = "UNKNOWN"
-        self.span: Span | None = None
-        self.owns_span = True
-        self.error: Failure | None = None
+        self.started_ns = time.time_ns()
+        self._clock_ns = time.perf_counter_ns()
         journal.live.add(self)
 
     @property
@@ -158,20 +158,20 @@ class Call(Record):
     """One gRPC call, from its start to its end.
 
     `headers` is what goes out with the call; `received` and `sent` count messages; `queued_s` is how long the
-    call waited for a thread (None: it needs none); `first_ns` is how long the first of many
-    responses took (0: none yet); `asked` is the method that was asked for, where the server does not have it.
-    Once ended, `deadline_left_s` is what was left of the
-    deadline (None: it had none).
+    call waited for a thread (None: it needs none); `first_ns` is how long the first of many responses took (0:
+    none yet); `asked` is the method that was asked for, where the server does not have it. Once ended,
+    `deadline_left_s` is what was left of the deadline (None: it had none).
     """
 
-    __slots__ = (
-        "asked", "deadline_left_s", "deadline_s", "details", "first_ns", "headers",
-        "metadata", "method", "peer", "queued_s", "received", "sent", "trailers",
-    )  # fmt: skip
+    received = sent = first_ns = 0
+    details = ""
+    headers: Metadata = ()
+    trailers: Metadata = ()
+    deadline_left_s: float | None = None
 
     def __init__(
         self,
-        journal: "Journal",
+        journal: Journal,
         method: Method,
         metadata: Metadata = (),
         peer: str = "",
@@ -182,13 +182,9 @@ class Call(Record):
         self.method = method
         self.metadata = metadata
         self.peer = peer
-        self.deadline_s = self.deadline_left_s = deadline_s
+        self.deadline_s = deadline_s
         self.queued_s = queued_s
         self.asked = asked
-        self.headers: list[tuple[str, str]] = []
-        self.received = self.sent = self.first_ns = 0
-        self.details = ""
-        self.trailers: Metadata = ()
         super().__init__(journal)
 
     @property
@@ -213,13 +209,13 @@ class Call(Record):
     def message_received(self) -> None:
         """Count a message that was received."""
         self.received += 1
-        if not self.first_ns and self.method.side == "client":
+        if not self.first_ns and self.method.streams_responses and self.method.side == "client":
             self.first_ns = self.age_ns
 
     def message_sent(self) -> None:
         """Count a message that was sent."""
         self.sent += 1
-        if not self.first_ns and self.method.side == "server":
+        if not self.first_ns and self.method.streams_responses and self.method.side == "server":
             self.first_ns = self.age_ns
 
     def end(

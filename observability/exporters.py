@@ -19,7 +19,7 @@ from observability.otlp import Encoder
 from observability.settings import EXPORTERS_GROUP, Settings
 
 MAX_BYTES = 4 * 1024 * 1024  # what a gRPC server takes by default
-SLICE = 8  # spans that are encoded before other threads have their turn
+SLICE = 16  # spans that are encoded before other threads have their turn
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from observability.mailbox import Mailbox
 from observability.tally import Tally
 
 MAX_WAITING = 8192
-BATCH = 8  # a quarter of a millisecond, for which a request may have to wait
+BATCH = 16  # half a millisecond, for which a request may have to wait
 ENOUGH = 512
 DELAY_S = 0.1
 ENDING_S = 0.25

@@ -70,10 +70,11 @@ class Mailbox(Generic[T]):
 
     def put(self, item: T, *, urgent: bool = False) -> bool:
         """Take the item; False when it is dropped, because the queue is full or closed."""
-        if self.is_closed or not self._fits(item):
+        waiting = len(self._items)
+        if self.is_closed or not (waiting < self._limit if self._size_of is None else self._fits(item)):
             return False
         self._items.append(item)
-        if urgent or len(self._items) >= self._enough:
+        if urgent or waiting >= self._enough:
             self._hurry()
         elif not self._is_called:
             self._call(hurry=False)
@@ -104,9 +105,7 @@ class Mailbox(Generic[T]):
             self._thread.join(timeout_s)
 
     def _fits(self, item: T) -> bool:
-        if self._size_of is None:
-            return len(self._items) < self._limit
-        size = self._size_of(item)
+        size = self._size_of(item) if self._size_of else 0
         self._size += size  # not exact when threads race; right again whenever the queue is empty
         if self._size <= self._limit:
             return True

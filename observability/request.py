@@ -30,8 +30,6 @@ class Request(Record):
     has been found; `code` is the status code of the response (0: there is none yet).
     """
 
-    __slots__ = ("_sent_ns", "code", "endpoint", "method")
-
     def __init__(self, journal: "Journal", method: str) -> None:
         self.method = method if method in METHODS else OTHER
         self.endpoint = Endpoint(self.method, OTHER)

@@ -1,7 +1,6 @@
 """How an RPC ended: pure rules, from what a servicer context says and what the handler did."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -11,8 +10,7 @@ FOREVER_S = 1e9  # a threaded server says more than this of a call without a dea
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Status, details, and the exception, if it is one that nobody turned into a status."""
 
     status: str
@@ -23,8 +21,7 @@ class Outcome:
 OK = Outcome("OK")
 
 
-@dataclass(frozen=True)
-class Raised:
+class Raised(NamedTuple):
     """What a handler let out, and what the context said at that moment."""
 
     error: BaseException

@@ -63,6 +63,10 @@ class CallSpans:
         name, parent, kind, attributes, started_ns = begin()
         return self._tracer.start_span(name, parent, kind, attributes, start_time=started_ns)
 
+    def light(self, begin: Callable[[], Beginning]) -> Span:
+        """The same where is_light says so: it does not begin before somebody asks for it."""
+        return self.start(begin)
+
     def end(
         self, span: Span, attributes: Any, status: Status, events: Sequence[Event], ended_ns: int
     ) -> None:
@@ -129,7 +133,11 @@ class OwnCallSpans(CallSpans):
 
     def start(self, begin: Callable[[], Beginning]) -> Span:
         """A span that begins like this."""
-        return LightSpan(self._light, begin) if self.is_light else super().start(begin)
+        return self.light(begin) if self.is_light else super().start(begin)
+
+    def light(self, begin: Callable[[], Beginning]) -> Span:
+        """A span that does not begin before somebody asks for it."""
+        return LightSpan(self._light, begin)
 
     def end(
         self, span: Span, attributes: Any, status: Status, events: Sequence[Event], ended_ns: int

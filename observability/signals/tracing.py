@@ -64,7 +64,7 @@ class Tracing:
         if current:  # the caller's span is the parent, or nobody's; all else that others put there stays
             current = set_span_in_context(INVALID_SPAN, current)
         if self._spans.is_light and self._carries_ids_only(call.metadata):
-            call.span = self._spans.start(
+            call.span = self._spans.light(
                 lambda: self._beginning(call, IDS.extract(call.metadata, current, METADATA))
             )
             return set_span_in_context(call.span, current)
@@ -73,7 +73,9 @@ class Tracing:
     def ask(self, call: Call) -> Context:
         """Start a client's span, and put what the server must know into the call's headers."""
         context = self._start(call, otel_context.get_current())
-        propagate.inject(call.headers, context, HEADERS)
+        headers: list[tuple[str, str]] = []
+        call.headers = headers
+        propagate.inject(headers, context, HEADERS)
         return context
 
     def _carries_ids_only(self, metadata: Metadata) -> bool:
@@ -82,9 +84,7 @@ class Tracing:
         if propagator is not self._propagator:
             self._propagator = propagator
             self._is_w3c = IDS.fields <= propagator.fields <= IDS.fields | {BAGGAGE}
-        if not self._is_w3c:
-            return False
-        return all(key != BAGGAGE for key, _ in metadata)
+        return self._is_w3c and BAGGAGE not in [key for key, _ in metadata]
 
     def record(self, batch: Sequence[Record]) -> None:
         """End the spans of the batch; each stands alone."""
