@@ -1,5 +1,8 @@
-"""Traces, metrics and logs for gRPC and Flask services, told from one record of each call."""
+"""Traces, metrics and log lines for gRPC and Flask services, made from one record of each call."""
 
+from observability.grpc.deadline import DeadlineInterceptor
+from observability.grpc.errors import AioErrorInterceptor, ErrorInterceptor
+from observability.signals.metrics import ExtraLabel
 from observability.telemetry import Telemetry
 
-__all__ = ["Telemetry"]
+__all__ = ["AioErrorInterceptor", "DeadlineInterceptor", "ErrorInterceptor", "ExtraLabel", "Telemetry"]

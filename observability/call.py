@@ -158,8 +158,8 @@ class Call(Record):
     """One gRPC call, from its start to its end.
 
     `headers` is what goes out with the call; `received` and `sent` count messages; `queued_s` is how long the
-    call waited for a thread (None: it needs none); `first_ns` is how long the first of many responses took (0:
-    none yet); `asked` is the method that was asked for, where the server does not have it. Once ended,
+    call waited for a thread (None: it needs none); `first_ns` is how long the first of many responses took
+    (0: none yet); `asked` is the method that was asked for, where the server does not have it. Once ended,
     `deadline_left_s` is what was left of the deadline (None: it had none).
     """
 

@@ -21,7 +21,7 @@ class ServiceSettings(BaseSettings):
 
     bind_host: str = Field("127.0.0.1", description="Address that the service and its metrics listen on")
     books_file: FilePath = Field(BOOKS, description="Feed of books (CSV: id, title, author, category, price)")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level logged")
     drain_s: float = Field(
         0.5,
         ge=0,
@@ -62,7 +62,7 @@ def _line(kind: type[ServiceSettings], place: tuple[int | str, ...], message: st
 
 
 def table(kind: type[ServiceSettings]) -> list[tuple[str, str, str]]:
-    """Name, default and meaning of each variable, for the table in README."""
+    """Name, default and meaning of each variable, for the table in docs/operations.md."""
     rows = []
     for name, field in kind.model_fields.items():
         default = "" if field.default is None else str(field.default)

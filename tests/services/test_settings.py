@@ -1,4 +1,4 @@
-"""Settings: a wrong one is told in a line, and README's table is the code's."""
+"""Settings: a wrong one is reported in one line, and the table in docs/operations.md is the code's."""
 
 import re
 from pathlib import Path
@@ -77,11 +77,11 @@ def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(Recommendations).recommendations_port == 50051
 
 
-def test_readme_lists_the_settings() -> None:
-    """README's table has each setting of the code with its default, and no other."""
-    readme = (ROOT / "README.md").read_text()
+def test_the_settings_are_listed() -> None:
+    """The table has each setting of the code with its default, and no other."""
+    document = (ROOT / "docs/operations.md").read_text()
     ours = {row for kind in (Pair, Recommendations, Marketplace) for row in table(kind)}
-    listed = set(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", readme, re.MULTILINE))
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", document, re.MULTILINE))
     assert listed == {(name, f"`{default}`" if default else "", meaning) for name, default, meaning in ours}
 
 
