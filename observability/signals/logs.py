@@ -202,7 +202,7 @@ class ExporterFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written."""
-        if not record.name.startswith(EXPORTER_LOGGERS):
+        if not record.name.startswith(EXPORTER_LOGGERS) or record.levelno < logging.WARNING:
             return True
         now = time.monotonic()
         if now < self._next_s:

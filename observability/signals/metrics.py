@@ -42,8 +42,11 @@ class ExtraLabel:
     of: Callable[[Call], str]
 
     def value(self, call: Call) -> str:
-        """The call's value."""
-        value = self.of(call)
+        """The call's value; `_OTHER` when `of` fails, too."""
+        try:
+            value = self.of(call)
+        except Exception:
+            return OTHER
         return value if value in self.values else OTHER
 
 

@@ -104,7 +104,7 @@ class Store:
             query = query.where(place > (after or 0)).order_by(place)
         with self._connection() as connection:
             rows = connection.execute(query.limit(PAGE + 1)).all()
-        return _page(rows, backwards, after is not None)
+        return _page(rows, backwards, bool(after))
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

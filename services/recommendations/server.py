@@ -13,8 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from observability import Telemetry
-from observability.grpc.errors import ErrorInterceptor
+from observability import ErrorInterceptor, Telemetry
 from protobufs.recommendations_pb2 import DESCRIPTOR
 from protobufs.recommendations_pb2_grpc import add_RecommendationsServicer_to_server
 from services.faults.switch import Switch

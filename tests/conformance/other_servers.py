@@ -15,7 +15,7 @@ from opentelemetry.instrumentation.grpc import aio_server_interceptor, server_in
 from sentry_sdk.integrations.grpc.aio.server import ServerInterceptor as SentryAio
 from sentry_sdk.integrations.grpc.server import ServerInterceptor as Sentry
 
-from observability.grpc.errors import AioErrorInterceptor, ErrorInterceptor
+from observability import AioErrorInterceptor, ErrorInterceptor
 from tests.conformance.composition import ENDS, MANY, Call, message
 from tests.conformance.endings import CODE
 from tests.conformance.others import CONTRIB, Other

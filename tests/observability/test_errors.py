@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from observability.grpc.errors import AioErrorInterceptor, ErrorInterceptor
+from observability import AioErrorInterceptor, ErrorInterceptor
 from observability.testing import MemoryTelemetry
 from tests.observability.rpc import Aio, Sync, aio_server, channel, rich, sync_server
 

@@ -13,7 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from observability import Telemetry
+from observability import ExtraLabel, Telemetry
+from observability.call import Call
 from observability.grpc.recorder import MAX_METHODS
 from observability.signals.families import Families
 from observability.signals.logs import ExporterFilter
@@ -162,13 +163,17 @@ def test_other_lines_carry_the_trace_too() -> None:
 
 
 def test_an_exporter_complains_once_a_minute() -> None:
-    """Of an exporter's complaints one a minute passes; other loggers are not held back."""
+    """Of an exporter's complaints one a minute passes; what it says besides, and other loggers, are not held back."""
     once = ExporterFilter()
+    exporter = "opentelemetry.exporter.otlp"
     passed = [
-        once.filter(logging.makeLogRecord({"name": name}))
-        for name in ("opentelemetry.exporter.otlp", "opentelemetry.exporter.otlp", "mine", "mine")
-    ]
-    assert passed == [True, False, True, True]
+        once.filter(logging.makeLogRecord({"name": name, "levelno": level}))
+        for name, level in (
+            (exporter, logging.INFO), (exporter, logging.ERROR), (exporter, logging.ERROR), (exporter, logging.INFO),
+            ("mine", logging.ERROR), ("mine", logging.ERROR),
+        )
+    ]  # fmt: skip
+    assert passed == [True, True, False, True, True, True]
 
 
 def test_importing_does_nothing() -> None:
@@ -179,3 +184,16 @@ def test_importing_does_nothing() -> None:
         "assert set(p.REGISTRY._names_to_collectors) == before; assert not logging.getLogger().handlers"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_label_that_cannot_be_found() -> None:
+    """A custom label's function that raises costs the call nothing but the label's value."""
+
+    def fail(call: Call) -> str:
+        raise KeyError(call.peer)
+
+    server = MemoryTelemetry(extra_labels={"tier": ExtraLabel(frozenset({"paid"}), fail)})
+    with sync_server(server) as target, channel(MemoryTelemetry(), target) as made:
+        made.unary_unary("/test.Service/returns")(b"x", timeout=60)
+    assert server.value("grpc_server_handled_total", tier="_OTHER", grpc_code="OK") == 1
+    assert server.value("grpc_server_in_flight") == 0

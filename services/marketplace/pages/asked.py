@@ -31,7 +31,8 @@ def category(default: Category | None = None) -> int | None:
     asked = request.args.get("category", "").strip()
     if not asked:
         return default
-    if re.fullmatch(r"[+-]?[0-9]+", asked) and INT32_MIN <= (number := int(asked[:12])) <= INT32_MAX:
+    digits = re.fullmatch(r"([+-]?)0*([0-9]{1,10})", asked)
+    if digits and INT32_MIN <= (number := int(digits[1] + digits[2])) <= INT32_MAX:
         return number
     try:
         return Category[re.sub(r"[\s_-]+", "_", asked).upper()]

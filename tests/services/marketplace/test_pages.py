@@ -47,7 +47,7 @@ def running(server: Running) -> Iterator[tuple[Any, Shop, MemoryTelemetry]]:
 
 @pytest.mark.parametrize(
     ("asked", "label"),
-    [("", "Mystery"), ("?category=mystery", "Mystery"), ("?category=1", "Science fiction"),
+    [("", "Mystery"), ("?category=mystery", "Mystery"), ("?category=1", "Science fiction"), ("?category=0000000000001", "Science fiction"),
      ("?category=Self-Help", "Self-help"), ("?category=science%20fiction", "Science fiction")],
 )  # fmt: skip
 def test_home(running: Any, asked: str, label: str) -> None:
@@ -58,7 +58,9 @@ def test_home(running: Any, asked: str, label: str) -> None:
     assert page.count("<li>") == len(re.findall(r"<li\b", page)) == 3
 
 
-@pytest.mark.parametrize("asked", ["42", "-1", "cooking", "99999999999999", "1" * 5000, "<script>"])
+@pytest.mark.parametrize(
+    "asked", ["42", "-1", "000000000000042", "cooking", "99999999999999", "1" * 5000, "<script>"]
+)
 def test_unknown_category(running: Any, asked: str) -> None:
     """The 404 page says NOT_FOUND, what was asked (as text), and which categories exist."""
     answer = running[0].get("/", query_string={"category": asked})
@@ -227,6 +229,7 @@ def test_pages_follow_each_other(tmp_path: Path) -> None:
     third = store.page(after=second.after)
     assert [len(page.books) for page in (first, second, third)] == [PAGE, PAGE, 5]
     assert (first.before, third.after) == (None, None)
+    assert store.page(after=0) == first
     assert store.page(before=third.before) == second
     assert store.page(before=second.before).books == first.books
     assert store.page(Category.SELF_HELP).books == []
