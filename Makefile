@@ -59,9 +59,10 @@ protobufs: $(GENERATED) ## generate the protobuf code
 
 lock: ## resolve the ranges of pyproject.toml again, to the newest versions (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
-		pyproject.toml --extra dev --extra http --output-file requirements-dev.txt
+		pyproject.toml --all-extras --group services --group dev --output-file requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --quiet \
-		pyproject.toml --constraint requirements-dev.txt --output-file requirements.txt
+		pyproject.toml --extra flask --extra gunicorn --group services \
+		--constraint requirements-dev.txt --output-file requirements.txt
 	uv pip compile --universal --python-version 3.13 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
 		--group load --output-file services/load/requirements.txt
 

@@ -194,8 +194,11 @@ class Telemetry:
         self._metrics.view(side).declare(Method(side, kind, service, name), ("OK", *codes))
 
     def instrument_flask(self, app: "Flask") -> None:
-        """Observe each request of the application; call it before other hooks are added."""
-        from observability.flask import HttpEdge
+        """Observe each request of the application. Raises RuntimeError when Flask's extra is not installed."""
+        try:
+            from observability.flask import HttpEdge
+        except ImportError as error:
+            raise RuntimeError(f"{error}: it comes with grpc-flask-observability[flask]") from error
 
         self._metrics.view("http")
         HttpEdge(self.journal, self.tracer_provider, self._settings.excluded_urls).instrument(app)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,14 +15,15 @@ from observability.signals.tracing import SERVER_FAULTS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
-EXAMPLES = [
-    pytest.param(example, id=f"{name}-{number}")
-    for name, text in DOCUMENTS.items()
-    for number, example in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-]
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+def examples(name: str) -> list[Any]:
+    """The Python examples of a document."""
+    found = re.findall(r"```python\n(.*?)```", DOCUMENTS[name], re.DOTALL)
+    return [pytest.param(example, id=f"{name}-{number}") for number, example in enumerate(found)]
+
+
+@pytest.mark.parametrize("example", [example for name in DOCUMENTS for example in examples(name)])
 def test_the_examples_run(example: str) -> None:
     """Each example runs without a warning; the log lines of one that makes a call carry one trace id."""
     done = subprocess.run(
