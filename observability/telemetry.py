@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import grpc
 from opentelemetry import trace
@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
 
-from observability import exporters, fork
+from observability import checks, exporters, fork
 from observability.call import Method
 from observability.grpc.aio_client import aio_client_interceptors
 from observability.grpc.aio_server import AioServerInterceptor
@@ -68,8 +68,8 @@ class Telemetry:
     - convention_metrics: whether there are OpenTelemetry's own histograms, too
       (rpc_server_call_duration_seconds, rpc_client_call_duration_seconds).
 
-    Raises ValueError when a name among extra_labels is taken, or the registry has our metrics with other
-    labels.
+    Raises ValueError when an argument is wrong, a name among extra_labels is taken, or the registry has our
+    metrics with other labels. As a context manager, it is shut down at the end.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Telemetry:
         buckets: Sequence[float] = BUCKETS_S,
         convention_metrics: bool = False,
     ) -> None:
+        checks.options(service, exclude, extra_labels, metadata_attributes, buckets)
         self._settings = read()
         self.service = self._settings.service_name or service
         self.registry = registry
@@ -175,6 +176,7 @@ class Telemetry:
         target ("host:port") gives the spans the server's address; timeout_s is the deadline, in seconds, of
         calls that are made without one.
         """
+        checks.seconds("timeout_s", timeout_s or 0)
         deadline = [] if timeout_s is None else [DeadlineInterceptor(timeout_s)]
         return [*deadline, ClientInterceptor(self._recorder("client", *address_of(target)))]
 
@@ -182,6 +184,7 @@ class Telemetry:
         self, target: str = "", timeout_s: float | None = None
     ) -> list[grpc.aio.ClientInterceptor]:
         """For grpc.aio.insecure_channel(target, interceptors=...); put them first. Arguments as above."""
+        checks.seconds("timeout_s", timeout_s or 0)
         deadline = [] if timeout_s is None else aio_deadline_interceptors(timeout_s)
         return [*deadline, *aio_client_interceptors(self._recorder("client", *address_of(target)))]
 
@@ -190,11 +193,12 @@ class Telemetry:
 
         path is "/package.Service/Method", codes are gRPC's names such as "NOT_FOUND".
         """
+        checks.method(path, codes)
         service, _, name = path.lstrip("/").rpartition("/")
         self._metrics.view(side).declare(Method(side, kind, service, name), ("OK", *codes))
 
     def instrument_flask(self, app: "Flask") -> None:
-        """Observe each request of the application. Raises RuntimeError when Flask's extra is not installed."""
+        """Observe each request of the application. Raises RuntimeError when Flask is not installed."""
         try:
             from observability.flask import HttpEdge
         except ImportError as error:
@@ -219,8 +223,15 @@ class Telemetry:
         self._servers.append((server, thread))
         return int(server.server_port)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
     def force_flush(self, timeout_s: float = 5.0) -> bool:
         """Deliver what has ended to all signals and edges; False when timeout_s seconds are too short."""
+        checks.seconds("timeout_s", timeout_s)
         end = time.monotonic() + timeout_s
 
         def left() -> float:
@@ -232,6 +243,7 @@ class Telemetry:
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
         """Deliver what waits, for at most timeout_s seconds, and stop; a second call does nothing."""
+        checks.seconds("timeout_s", timeout_s)
         if self._is_shut_down:
             return
         self._is_shut_down = True

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ from observability.grpc.recorder import Recorder
 
 TURNS = 4
 
+logger = logging.getLogger(__name__)
+
 
 class AioServerInterceptor(grpc.aio.ServerInterceptor):
     """Records each call of an asyncio server. Put it first: the first interceptor is the outermost."""
@@ -34,11 +37,27 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._handlers = Handlers(recorder, self._choose)
+        self._has_warned = False
 
-    async def intercept_service(
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """Give gRPC the recording handler, in the RPC's own task; a threaded server has none."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._warn()
+            return continuation(handler_call_details)
+        return self._intercept(continuation, handler_call_details)
+
+    def _warn(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.error(
+                "aio_server_interceptors() must go to grpc.aio.server, got grpc.server: nothing is recorded"
+            )
+
+    async def _intercept(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
-        """Give gRPC the recording handler. Runs in the RPC's own task."""
         try:
             if self._recorder.contrib.is_loaded():
                 with self._recorder.contrib.kept_out():
@@ -78,7 +97,7 @@ class AioServerRpc(Rpc):
     def __init__(
         self, recorder: Recorder, handler: Any, behavior: Any, method: Method, metadata: Any
     ) -> None:
-        self._recorder = recorder
+        self.recorder = recorder
         self._handler = handler
         self._behavior = behavior
         self.method = method
@@ -163,7 +182,7 @@ class AioServerRpc(Rpc):
         self._context.add_done_callback(self._closed)
 
     def _start(self, peer: str = "", deadline_s: float | None = None) -> None:
-        self._call, self._scope = self._recorder.begin(self.method, self._metadata, peer, deadline_s)
+        self._call, self._scope = self.recorder.begin(self.method, self._metadata, peer, deadline_s)
 
     async def _look_for_cancellation(self) -> None:
         """A client that cancels may look, to a handler that reads requests, like one that has sent them all.
@@ -212,7 +231,7 @@ class AioServerRpc(Rpc):
         try:
             step(*arguments)
         except Exception:
-            self._recorder.failed(self._call)
+            self.recorder.failed(self._call)
 
     def _outcome(self) -> Outcome:
         context = self._context

@@ -94,7 +94,7 @@ class ServerRpc(Rpc):
     ) -> None:
         self._arrived_ns = time.perf_counter_ns()
         self._thread = threading.get_ident()
-        self._recorder = recorder
+        self.recorder = recorder
         self._handler = handler
         self._behavior = behavior
         self.method = method
@@ -224,9 +224,7 @@ class ServerRpc(Rpc):
 
     def start(self, request: Any, peer: str, deadline_s: float | None, queued_s: float | None) -> None:
         """Start the record."""
-        self._call, self._scope = self._recorder.begin(
-            self.method, self._metadata, peer, deadline_s, queued_s
-        )
+        self._call, self._scope = self.recorder.begin(self.method, self._metadata, peer, deadline_s, queued_s)
         if self.request_streaming:
             self._requests = request
         else:
@@ -274,7 +272,7 @@ class ServerRpc(Rpc):
             self.begin(request, context)
         except Exception:
             self._seen = self._seen or context
-            self._recorder.failed(self._call)
+            self.recorder.failed(self._call)
 
     def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
         if self._call is not None and self._call.has_ended:
@@ -282,7 +280,7 @@ class ServerRpc(Rpc):
         try:
             step(*arguments)
         except Exception:
-            self._recorder.failed(self._call)
+            self.recorder.failed(self._call)
 
     def _is_ending(self) -> None:
         if self._call is not None:
@@ -334,7 +332,7 @@ class ServerRpc(Rpc):
         return self._done
 
     def _start(self) -> None:
-        self._call, self._scope = self._recorder.begin(self.method, self._metadata)
+        self._call, self._scope = self.recorder.begin(self.method, self._metadata)
 
     def __del__(self) -> None:
         """Of an RPC that was refused before its handler was called, nothing else is heard."""

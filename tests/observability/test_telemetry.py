@@ -3,12 +3,15 @@
 import io
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
 import urllib.request
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, parser
 from prometheus_client.openmetrics import parser as openmetrics
@@ -197,3 +200,62 @@ def test_a_label_that_cannot_be_found() -> None:
         made.unary_unary("/test.Service/returns")(b"x", timeout=60)
     assert server.value("grpc_server_handled_total", tier="_OTHER", grpc_code="OK") == 1
     assert server.value("grpc_server_in_flight") == 0
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda: Telemetry(""), "service must be the service's name, got ''"),
+        (lambda: Telemetry("x", exclude=cast(Any, "Health")), "exclude must be a condition of opentelemetry's filters, got 'Health'"),
+        (lambda: Telemetry("x", metadata_attributes="x-tenant"), "metadata_attributes must be a list of keys of metadata, got 'x-tenant'"),
+        (lambda: Telemetry("x", extra_labels=cast(Any, ["tier"])), "extra_labels must be labels by name, got ['tier']"),
+        (lambda: Telemetry("x", buckets=(2, 1)), "buckets must be upper bounds in seconds, each above the last, got (2, 1)"),
+        (lambda: MemoryTelemetry().declare("Echo"), "path must be /package.Service/Method, got 'Echo'"),
+        (lambda: MemoryTelemetry().declare("/a/b", "NOTFOUND"), "got 'NOTFOUND'"),
+        (lambda: MemoryTelemetry().shutdown(timeout_s=cast(Any, "5")), "timeout_s must be a number of seconds, at least 0, got '5'"),
+        (lambda: MemoryTelemetry().force_flush(timeout_s=-1), "timeout_s must be a number of seconds, at least 0, got -1"),
+        (lambda: MemoryTelemetry().client_interceptors(timeout_s=cast(Any, "1")), "timeout_s must be a number of seconds"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_an_error_at_once(use: Callable[[], Any], said: str) -> None:
+    """It names the argument, what it must be, and what it got."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        use()
+
+
+def test_interceptors_that_are_passed_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """Each call is recorded once, and one line says what is wrong."""
+    server = MemoryTelemetry()
+    twice = MemoryTelemetry()
+    twice.server_interceptors = lambda *_: server.server_interceptors() + server.server_interceptors()  # type: ignore[method-assign,assignment]
+    with sync_server(twice) as target, channel(MemoryTelemetry(), target) as made:
+        for _ in range(2):
+            made.unary_unary("/test.Service/returns")(b"x", timeout=60)
+    assert server.value("grpc_server_handled_total") == len(server.spans()) == len(server.lines()) == 2
+    assert [line for line in caplog.messages if "twice" in line] == [
+        "the interceptors of one Telemetry must be passed once, got them twice"
+    ]
+
+
+def test_a_context_manager_flushes_at_its_end() -> None:
+    """What was recorded within it has been written when it is left."""
+    text = io.StringIO()
+    with Telemetry("x", registry=CollectorRegistry(), log_stream=text) as telemetry:
+        telemetry.capture_logs()
+        logging.getLogger("mine").info("hello")
+    assert json.loads(text.getvalue())["event"] == "hello"
+
+
+def test_asyncio_interceptors_on_a_threaded_server(caplog: pytest.LogCaptureFixture) -> None:
+    """Calls go on, nothing is recorded, and one line says what is wrong; gRPC itself refuses the reverse."""
+    wrong: Any = MemoryTelemetry()
+    wrong.server_interceptors = wrong.aio_server_interceptors
+    with sync_server(wrong) as target, channel(MemoryTelemetry(), target) as made:
+        for _ in range(2):
+            assert made.unary_unary("/test.Service/returns")(b"x", timeout=60) == b"x"
+    assert wrong.lines() == []
+    assert [line for line in caplog.messages if "aio_server_interceptors()" in line] == [
+        "aio_server_interceptors() must go to grpc.aio.server, got grpc.server: nothing is recorded"
+    ]
+    with pytest.raises(ValueError, match="ServerInterceptor"):
+        grpc.aio.server(interceptors=cast(Any, MemoryTelemetry().server_interceptors()))

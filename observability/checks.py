@@ -1,0 +1,46 @@
+"""Checks of arguments: wrong use is an error at once, which says what must be, and what it got."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import grpc
+
+PATH = re.compile(r"/[^/\s]+/[^/\s]+")
+CODES = frozenset(code.name for code in grpc.StatusCode)
+
+
+def must(is_right: bool, name: str, what: str, got: object) -> None:
+    """Raise ValueError unless the argument is right."""
+    if not is_right:
+        raise ValueError(f"{name} must be {what}, got {got!r}")
+
+
+def seconds(name: str, got: object) -> None:
+    """Raise ValueError unless it is a time of at least nothing."""
+    is_number = isinstance(got, int | float) and not isinstance(got, bool)
+    must(is_number and got >= 0, name, "a number of seconds, at least 0", got)  # type: ignore[operator]
+
+
+def method(path: object, codes: Iterable[object]) -> None:
+    """Raise ValueError unless it is the path of a method, and the codes are gRPC's names."""
+    must(isinstance(path, str) and PATH.fullmatch(path) is not None, "path", "/package.Service/Method", path)
+    for code in codes:
+        must(code in CODES, "codes", f"names of {', '.join(sorted(CODES))}", code)
+
+
+def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: Any, buckets: Any) -> None:
+    """Raise ValueError unless the options of Telemetry are what they must be."""
+    must(isinstance(service, str) and bool(service), "service", "the service's name", service)
+    must(exclude is None or callable(exclude), "exclude", "a condition of opentelemetry's filters", exclude)
+    must(
+        extra_labels is None or isinstance(extra_labels, Mapping),
+        "extra_labels",
+        "labels by name",
+        extra_labels,
+    )
+    is_text = isinstance(metadata_attributes, str | bytes)
+    must(not is_text, "metadata_attributes", "a list of keys of metadata", metadata_attributes)
+    bounds = list(buckets)
+    rising = all(isinstance(bound, int | float) for bound in bounds) and bounds == sorted(set(bounds))
+    must(bool(bounds) and rising, "buckets", "upper bounds in seconds, each above the last", buckets)
