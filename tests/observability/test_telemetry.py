@@ -206,15 +206,15 @@ def test_a_label_that_cannot_be_found() -> None:
     ("use", "said"),
     [
         (lambda: Telemetry(""), "service must be the service's name, got ''"),
-        (lambda: Telemetry("x", exclude=cast(Any, "Health")), "exclude must be a condition of opentelemetry's filters, got 'Health'"),
+        (lambda: Telemetry("x", exclude=cast("Any", "Health")), "exclude must be a condition of opentelemetry's filters, got 'Health'"),
         (lambda: Telemetry("x", metadata_attributes="x-tenant"), "metadata_attributes must be a list of keys of metadata, got 'x-tenant'"),
-        (lambda: Telemetry("x", extra_labels=cast(Any, ["tier"])), "extra_labels must be labels by name, got ['tier']"),
+        (lambda: Telemetry("x", extra_labels=cast("Any", ["tier"])), "extra_labels must be labels by name, got ['tier']"),
         (lambda: Telemetry("x", buckets=(2, 1)), "buckets must be upper bounds in seconds, each above the last, got (2, 1)"),
         (lambda: MemoryTelemetry().declare("Echo"), "path must be /package.Service/Method, got 'Echo'"),
         (lambda: MemoryTelemetry().declare("/a/b", "NOTFOUND"), "got 'NOTFOUND'"),
-        (lambda: MemoryTelemetry().shutdown(timeout_s=cast(Any, "5")), "timeout_s must be a number of seconds, at least 0, got '5'"),
+        (lambda: MemoryTelemetry().shutdown(timeout_s=cast("Any", "5")), "timeout_s must be a number of seconds, at least 0, got '5'"),
         (lambda: MemoryTelemetry().force_flush(timeout_s=-1), "timeout_s must be a number of seconds, at least 0, got -1"),
-        (lambda: MemoryTelemetry().client_interceptors(timeout_s=cast(Any, "1")), "timeout_s must be a number of seconds"),
+        (lambda: MemoryTelemetry().client_interceptors(timeout_s=cast("Any", "1")), "timeout_s must be a number of seconds"),
     ],
 )  # fmt: skip
 def test_wrong_use_is_an_error_at_once(use: Callable[[], Any], said: str) -> None:
@@ -258,4 +258,4 @@ def test_asyncio_interceptors_on_a_threaded_server(caplog: pytest.LogCaptureFixt
         "aio_server_interceptors() must go to grpc.aio.server, got grpc.server: nothing is recorded"
     ]
     with pytest.raises(ValueError, match="ServerInterceptor"):
-        grpc.aio.server(interceptors=cast(Any, MemoryTelemetry().server_interceptors()))
+        grpc.aio.server(interceptors=cast("Any", MemoryTelemetry().server_interceptors()))
