@@ -1,5 +1,6 @@
 """The public surface: set-up, metrics over HTTP, logs, isolation of signals."""
 
+import asyncio
 import io
 import json
 import logging
@@ -257,5 +258,9 @@ def test_asyncio_interceptors_on_a_threaded_server(caplog: pytest.LogCaptureFixt
     assert [line for line in caplog.messages if "aio_server_interceptors()" in line] == [
         "aio_server_interceptors() must go to grpc.aio.server, got grpc.server: nothing is recorded"
     ]
-    with pytest.raises(ValueError, match="ServerInterceptor"):
-        grpc.aio.server(interceptors=cast("Any", MemoryTelemetry().server_interceptors()))
+
+    async def reverse() -> None:
+        with pytest.raises(ValueError, match="ServerInterceptor"):
+            grpc.aio.server(interceptors=cast("Any", MemoryTelemetry().server_interceptors()))
+
+    asyncio.run(reverse())
