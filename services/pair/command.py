@@ -22,13 +22,14 @@ from services.pair.processes import Process
 from services.pair.readiness import listens, serves_grpc, serves_http
 from services.pair.receiver import Receiver
 from services.pair.stop import StopRequests
-from services.pair.supervisor import Checks, supervised, wait_until_ready, watch
+from services.pair.supervisor import STOP_WITHIN_S, Checks, supervised, wait_until_ready, watch
 from services.pair.terminal import TracePrinter
 from services.pair.traces import Traces
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load
 
 DIRECTORY = Path("var")
+AFTER_GRACE_S = 1.3  # what a service may take to deliver its telemetry and end
 
 
 def run(stop: StopRequests, *, quiet: bool) -> int:
@@ -49,6 +50,8 @@ class Pair:
 
     def __init__(self, own: Settings, recommendations: Recommendations, marketplace: Marketplace) -> None:
         self._tls = recommendations.tls_cert_file is not None
+        grace_s = recommendations.drain_s + recommendations.grace_s  # the shop's are the same variables
+        self._stop_within_s = max(STOP_WITHIN_S, grace_s + AFTER_GRACE_S)
         self._prometheus = Port("PROMETHEUS_PORT", "127.0.0.1", own.prometheus_port)
         self._ports = Ports(
             Port("MARKETPLACE_PORT", own.bind_host, marketplace.marketplace_port),
@@ -62,7 +65,10 @@ class Pair:
         require_free(self._ports)
         DIRECTORY.mkdir(exist_ok=True)
         where = destination(os.environ, quiet=quiet)
-        with received(embedded=where.embedded, quiet=quiet) as variables, supervised(stop) as processes:
+        with (
+            received(embedded=where.embedded, quiet=quiet) as variables,
+            supervised(stop, self._stop_within_s) as processes,
+        ):
             checks = self._start(variables, processes)
             wait_until_ready(checks, stop)
             if stop.requested:

@@ -10,19 +10,19 @@ from services.pair.processes import POLL_S, Process, stop_all
 from services.pair.stop import StopRequests
 
 READY_WITHIN_S = 30.0
-STOP_WITHIN_S = 4.3  # of the 5 s that the whole stop may take
+STOP_WITHIN_S = 4.3  # of the 5 s that the whole stop may take by default
 
 Checks = Mapping[Process, Callable[[], bool]]
 
 
 @contextmanager
-def supervised(stop: StopRequests) -> Iterator[list[Process]]:
-    """A list to put processes on; whatever happens, they are all stopped at the end."""
+def supervised(stop: StopRequests, within_s: float = STOP_WITHIN_S) -> Iterator[list[Process]]:
+    """A list to put processes on; whatever happens, they are all stopped at the end, within that time."""
     processes: list[Process] = []
     try:
         yield processes
     finally:
-        for process in stop_all(processes, STOP_WITHIN_S, at_once=lambda: stop.at_once):
+        for process in stop_all(processes, within_s, at_once=lambda: stop.at_once):
             sys.stderr.write(f"{process.name} had not stopped, and was killed\n")
 
 

@@ -36,20 +36,21 @@ def main() -> int:
         gc.freeze()  # the catalogue stays: the collector need not look at it again
         telemetry = Telemetry(settings.otel_service_name, version=__version__)
         telemetry.capture_logs(settings.log_level)
-        return _serve(settings, telemetry, service)
+        faults_port = settings.recommendations_faults_port
+        admin = Admin("recommendations", faults_port) if faults_port else None
+        server = Server(settings, telemetry, service, admin.switch if admin else None)
+        metrics_port = telemetry.serve_metrics(settings.recommendations_metrics_port, settings.bind_host)
     except (FeedError, OSError, PortTaken, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    _serve(telemetry, server, metrics_port, admin)
+    return 0
 
 
-def _serve(settings: Settings, telemetry: Telemetry, service: RecommendationService) -> int:
+def _serve(telemetry: Telemetry, server: Server, metrics_port: int, admin: Admin | None) -> None:
     stop: SimpleQueue[int] = SimpleQueue()  # its put may interrupt its get; an Event's set may not
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stop.put(received))
-    faults_port = settings.recommendations_faults_port
-    admin = Admin("recommendations", faults_port) if faults_port else None
-    server = Server(settings, telemetry, service, admin.switch if admin else None)
-    metrics_port = telemetry.serve_metrics(settings.recommendations_metrics_port, settings.bind_host)
     server.start()
     logger.info("serving on port %d, metrics on port %d", server.port, metrics_port)
     stop.get()
@@ -58,7 +59,6 @@ def _serve(settings: Settings, telemetry: Telemetry, service: RecommendationServ
         admin.close()
     server.stop()
     telemetry.shutdown(TELEMETRY_S)
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,12 +3,17 @@ import re
 import shutil
 import signal
 import socket
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from observability.testing import eventually
+from protobufs.recommendations_pb2 import RecommendationRequest
+from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from tests.services.pair.running import STOP_S, RunningPair, get
 
 Start = Callable[..., RunningPair]
@@ -55,6 +60,23 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(start: Start) -> None:
     assert pair.end(signal.SIGINT) == 0
     assert "recommendations had not stopped, and was killed\n" in pair.err
     assert pair.pids() == []
+
+
+def test_a_call_in_flight_gets_its_grace(start: Start, ports: dict[str, str]) -> None:
+    """With GRACE_S above the default, a call that takes longer than that ends well after the stop signal."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    pair = start("--quiet", GRACE_S="12", RECOMMENDATIONS_FAULTS_PORT=str(port)).wait_until_ready()
+    slow = urllib.request.Request(f"http://127.0.0.1:{port}/slow?share=1&ms=6000", method="PUT")
+    urllib.request.urlopen(slow, timeout=10).close()
+    with grpc.insecure_channel(f"127.0.0.1:{ports['RECOMMENDATIONS_PORT']}") as channel:
+        asked = RecommendationsStub(channel).Recommend.future(
+            RecommendationRequest(max_results=1), timeout=30
+        )
+        time.sleep(0.5)  # it is in its handler
+        assert pair.end(signal.SIGTERM) == 0
+        assert asked.code() is grpc.StatusCode.OK
+    assert pair.err == ""
 
 
 def test_a_service_that_dies_is_named_and_ends_the_pair(start: Start) -> None:
