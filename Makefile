@@ -14,7 +14,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 run: $(STAMP) $(GENERATED) ## start both services here and print each trace (ARGS=--quiet for no traces)
-	@exec $(if $(FAULTS),env MARKETPLACE_FAULTS_PORT=9111 RECOMMENDATIONS_FAULTS_PORT=9112) $(PY) -m services $(ARGS)
+	@exec $(if $(FAULTS),env MARKETPLACE_FAULTS_PORT=9111 RECOMMENDATIONS_FAULTS_PORT=9112) $(PY) -m tools.run $(ARGS)
 
 faults: $(STAMP) $(GENERATED) ## list the faults that can be switched on, and what to expect of each
 	@$(PY) -m services.faults list
@@ -26,10 +26,10 @@ heal: $(STAMP) $(GENERATED) ## switch all faults off
 	@$(PY) -m services.faults heal
 
 drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, told step by step (NAME=slow)
-	@$(PY) -m services.drill '$(NAME)'
+	@$(PY) -m tools.drill '$(NAME)'
 
 doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
-	@$(PY) -m services.doctor $(ARGS)
+	@$(PY) -m tools.doctor $(ARGS)
 
 test: $(STAMP) $(GENERATED) ## run the whole test suite (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
@@ -64,7 +64,7 @@ lock: ## resolve the ranges of pyproject.toml again, to the newest versions (nee
 		pyproject.toml --extra flask --extra gunicorn --group services \
 		--constraint requirements-dev.txt --output-file requirements.txt
 	uv pip compile --universal --python-version 3.13 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
-		--group load --output-file services/load/requirements.txt
+		--group load --output-file tools/load/requirements.txt
 
 clean: ## remove what the other targets made
 	rm -rf .venv var .coverage .coverage.* .*_cache .hypothesis $(GENERATED)

@@ -18,7 +18,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from observability.testing import eventually
-from services.pair.conventions import stable_names
+from tools.run.conventions import stable_names
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ import pytest
 
 from services import marketplace, recommendations
 from services.marketplace.config import Settings as Marketplace
-from services.pair.config import Settings as Pair
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load, table
+from tools.run.config import Settings as Pair
 
 ROOT = Path(__file__).parents[2]
 

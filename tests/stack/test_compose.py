@@ -222,7 +222,7 @@ def test_the_doctor_knows_compose(stack: Stack) -> None:
     """It follows a page through the containers, and misses Jaeger and Grafana, which the tests do without."""
     jaeger, grafana = map(str, free_ports(2))
     done = stack.tool(
-        "services.doctor",
+        "tools.doctor",
         OTEL_EXPORTER_OTLP_ENDPOINT=stack.receiver.endpoint,
         JAEGER_UI_PORT=jaeger,
         GRAFANA_PORT=grafana,

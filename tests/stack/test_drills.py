@@ -98,7 +98,7 @@ def _drill(
         "PROMETHEUS_PORT": prometheus.url.rpartition(":")[2],
         "COMPOSE_PROJECT_NAME": "drills-run-no-containers",
     }
-    command = [sys.executable, "-m", "services.drill", fault.name, "--patience", str(PATIENCE_S)]
+    command = [sys.executable, "-m", "tools.drill", fault.name, "--patience", str(PATIENCE_S)]
     command += ["--interval", lasting("1m", FACTOR)]
     with (directory / "said").open("wb") as said, (directory / "complained").open("wb") as complained:
         return subprocess.Popen(
@@ -240,7 +240,7 @@ def test_without_prometheus_it_is_a_line() -> None:
     (port,) = free_ports(1)
     assert get(f"http://127.0.0.1:{port}/")[0] == 0
     done = subprocess.run(
-        [sys.executable, "-m", "services.drill", "slow"],
+        [sys.executable, "-m", "tools.drill", "slow"],
         cwd=ROOT,
         env=os.environ | {"PROMETHEUS_PORT": str(port)},
         text=True,

@@ -1,0 +1,49 @@
+import pytest
+
+from tools.run.destination import Destination, destination, export_settings
+
+ENDPOINT = "http://collector:4317"
+
+
+@pytest.mark.parametrize(
+    ("environ", "quiet", "expected"),
+    [
+        ({}, False, Destination(True, "printed here, each when it is finished")),
+        ({}, True, Destination(True, "not shown (--quiet)")),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, True, Destination(True, "not shown (--quiet)")),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT},
+            False,
+            Destination(False, f"sent to {ENDPOINT} (OTEL_EXPORTER_OTLP_ENDPOINT)"),
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ENDPOINT, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://other"},
+            False,
+            Destination(False, f"sent to {ENDPOINT} (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)"),
+        ),
+        (
+            {"OTEL_SDK_DISABLED": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT},
+            False,
+            Destination(False, "off (OTEL_SDK_DISABLED)"),
+        ),
+        ({"OTEL_TRACES_EXPORTER": "none"}, False, Destination(False, "off (OTEL_TRACES_EXPORTER)")),
+    ],
+)
+def test_opentelemetrys_own_variables_decide(
+    environ: dict[str, str], quiet: bool, expected: Destination
+) -> None:
+    """The terminal is for who names no receiver, and nobody waits for traces that are off."""
+    assert destination(environ, quiet=quiet) == expected
+
+
+def test_services_export_soon_and_past_a_proxy() -> None:
+    """The services are told the endpoint; what the user set for delay and proxy is kept."""
+    assert export_settings({}, ENDPOINT) == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT,
+        "OTEL_BSP_SCHEDULE_DELAY": "300",
+        "no_grpc_proxy": "127.0.0.1,localhost",
+    }
+    mine = {"OTEL_BSP_SCHEDULE_DELAY": "50", "no_proxy": "intranet"}
+    settings = export_settings(mine, ENDPOINT)
+    assert settings["OTEL_BSP_SCHEDULE_DELAY"] == "50"
+    assert settings["no_grpc_proxy"] == "intranet,127.0.0.1,localhost"

@@ -1,0 +1,1 @@
+"""What a person uses on the running pair: run, doctor, drill and load."""

@@ -1,0 +1,42 @@
+"""Why are there no traces, no metrics, or an empty dashboard? ``python -m tools.doctor``."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from tools.doctor import follow, parts
+from tools.doctor.config import Place, place
+from tools.doctor.finding import Finding
+
+CHECKS = (
+    parts.shop,
+    parts.recommendations,
+    parts.otlp,
+    parts.prometheus,
+    parts.jaeger,
+    parts.grafana,
+    parts.clock,
+    follow.page,
+)
+
+
+def main() -> int:
+    """Print a line for each check as it is made; the exit code is 1 when one of them failed."""
+    parser = argparse.ArgumentParser(prog="python -m tools.doctor", description="Find what is broken.")
+    parser.add_argument("--patience", type=float, default=15.0, help="seconds that telemetry gets to arrive")
+    bad = 0
+    for finding in examine(place(parser.parse_args().patience)):
+        print(finding, flush=True)  # noqa: T201
+        bad += finding.state == "FAIL"
+    print(f"{bad} of these lines say what to do." if bad else "All is well.")  # noqa: T201
+    return 1 if bad else 0
+
+
+def examine(where: Place) -> Iterator[Finding]:
+    """Every finding, in the order in which a request meets the parts."""
+    for check in CHECKS:
+        yield from check(where)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

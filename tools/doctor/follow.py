@@ -1,0 +1,164 @@
+"""One page, followed from end to end: answer, sampling, metrics, spans delivered, trace, log lines."""
+
+import subprocess
+from collections.abc import Iterator
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tools.doctor.config import COMPOSE_S, Place
+from tools.doctor.finding import Finding, failed, ok, skipped
+from tools.doctor.web import Answer, Prometheus, ask, ask_json, within
+
+OK = 200
+TRIES = 20
+SAMPLED = 1
+PAGES = "http_server_request_duration_seconds_count"
+EXPORTED = "telemetry_spans_exported_total"
+FAILED = "telemetry_spans_dropped_total"
+
+
+def page(place: Place) -> Iterator[Finding]:
+    """Ask for the shop's page, and follow it."""
+    pages = measured(place, "marketplace", PAGES) or 0
+    delivered = {service: measured(place, service, EXPORTED) or 0 for service in place.services}
+    try:
+        answer = _sampled(f"http://{place.services['marketplace'].address}/")
+    except OSError:
+        yield skipped("page", "not asked for: the shop does not answer")
+        return
+    yield _served(place, answer)
+    yield _moved(place, pages)
+    trace_id = _trace_id(answer)
+    if not trace_id:
+        yield _unsampled(answer)
+        return
+    yield ok("sampling", f"the page is trace {trace_id}")
+    yield from _delivered(place, delivered)
+    yield from _stored(place, trace_id)
+    yield from _logged(place, trace_id)
+
+
+def measured(place: Place, service: str, name: str) -> float | None:
+    """The sum of a metric of the service: from the service, else from Prometheus; None when it has none."""
+    try:
+        text = ask(f"http://{place.metrics[service].address}/metrics").text
+    except OSError:
+        try:
+            return Prometheus(place.prometheus).value(f'sum({name}{{job="{service}"}})')
+        except OSError:
+            return None
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    found = [sample.value for sample in samples if sample.name == name]
+    return sum(found) if found else None
+
+
+def _sampled(url: str) -> Answer:
+    """A page of which there is a trace; the last one when there is none."""
+    for _ in range(TRIES):
+        answer = ask(url)
+        if _trace_id(answer):
+            break
+    return answer
+
+
+def _trace_id(answer: Answer) -> str:
+    _, trace_id, _, flags = (answer.headers.get("traceresponse") or "---0").split("-")
+    return trace_id if int(flags, 16) & SAMPLED else ""
+
+
+def _served(place: Place, answer: Answer) -> Finding:
+    if answer.status != OK:
+        return failed("page", f"the shop answered {answer.status}", f"read {place.log_of('marketplace')}")
+    if "Recommendations are not available now" in answer.text:
+        todo = f"look at the trace, and read {place.log_of('recommendations')}; make heal ends all faults"
+        return failed("page", "it came without recommendations", todo)
+    return ok("page", "the shop answered it, with recommendations")
+
+
+def _unsampled(answer: Answer) -> Finding:
+    if "traceresponse" not in answer.headers:
+        return failed("sampling", "pages have no trace at all", "start them without OTEL_SDK_DISABLED")
+    todo = "set OTEL_TRACES_SAMPLER to parentbased_always_on or unset it, or raise OTEL_TRACES_SAMPLER_ARG"
+    return failed("sampling", f"none of {TRIES} pages was sampled", f"{todo}; then start the services anew")
+
+
+def _moved(place: Place, before: float) -> Finding:
+    def now() -> float:
+        return measured(place, "marketplace", PAGES) or 0
+
+    if within(place.patience_s, lambda: now() > before):
+        return ok("metrics", f"{PAGES} counted it")
+    port = place.metrics["marketplace"]
+    todo = f"see that {port.address}/metrics answers, or that Prometheus scrapes the shop (scrape, above)"
+    return failed("metrics", f"{PAGES} did not move", todo)
+
+
+def _delivered(place: Place, before: dict[str, float]) -> Iterator[Finding]:
+    def silent() -> list[str]:
+        return [name for name, count in before.items() if (measured(place, name, EXPORTED) or 0) <= count]
+
+    within(place.patience_s, lambda: not silent())
+    late = silent()
+    for service in before:
+        if service not in late:
+            yield ok("spans", f"{service} delivers them")
+        else:
+            yield _undelivered(place, service)
+
+
+def _undelivered(place: Place, service: str) -> Finding:
+    if measured(place, service, EXPORTED) is None:
+        return failed("spans", f"{service} counts none", "see why its metrics are not there (above)")
+    lost = measured(place, service, FAILED) or 0
+    todo = "set its OTEL_EXPORTER_OTLP_ENDPOINT to where somebody takes traces (OTLP, above)"
+    if not lost:
+        todo = f"start it without OTEL_TRACES_EXPORTER=none, or {todo}"
+    return failed(
+        "spans", f"{service} delivered none within {place.patience_s:g} s; {lost:.0f} are lost", todo
+    )
+
+
+def _stored(place: Place, trace_id: str) -> Iterator[Finding]:
+    def services() -> set[str]:
+        traces = ask_json(f"{place.jaeger}/api/traces/{trace_id}").get("data") or []
+        return {x["serviceName"] for trace in traces for x in trace["processes"].values()}
+
+    both = set(place.services)
+    try:
+        found = both if within(place.patience_s, lambda: both <= services()) else services()
+    except OSError:
+        told = "see above" if place.composed else f"make run prints it: {trace_id}"
+        yield skipped("trace", f"no Jaeger to ask; {told}")
+        return
+    if both <= found:
+        yield ok("trace", f"{place.jaeger}/trace/{trace_id} has both services")
+    else:
+        words = f"Jaeger has it of {', '.join(sorted(found)) or 'nobody'}"
+        todo = "compare where the services send traces (OTEL_EXPORTER_OTLP_ENDPOINT) with where Jaeger is"
+        yield failed("trace", words, todo)
+
+
+def _logged(place: Place, trace_id: str) -> Iterator[Finding]:
+    for service in place.services:
+        name, text = "log", _log(place, service)
+        if text is None:
+            yield skipped(name, f"{place.log_of(service)} cannot be read from here")
+        elif trace_id in text:
+            yield ok(name, f"{service} wrote a line with the trace id")
+        else:
+            todo = f"see where its standard output goes: the line is to be in {place.log_of(service)}"
+            yield failed(name, f"{service} wrote no line with the trace id", todo)
+
+
+def _log(place: Place, service: str) -> str | None:
+    if not place.composed:
+        log = place.log(service)
+        return log.read_text(errors="replace") if log.is_file() else None
+    done = subprocess.run(  # noqa: S603
+        ["docker", "compose", "logs", "--no-log-prefix", "--since", "2m", service],  # noqa: S607
+        text=True,
+        capture_output=True,
+        timeout=COMPOSE_S,
+        check=False,
+    )
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,122 @@
+"""The pair from start to stop."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from services.marketplace.config import Settings as Marketplace
+from services.recommendations.config import Settings as Recommendations
+from services.settings import load
+from tools.run import prometheus
+from tools.run.announcement import Ports, announcement
+from tools.run.config import Settings
+from tools.run.conventions import stable_names
+from tools.run.destination import destination, export_settings
+from tools.run.failure import PairError
+from tools.run.ports import Port, require_free
+from tools.run.processes import Process
+from tools.run.readiness import listens, serves_grpc, serves_http
+from tools.run.receiver import Receiver
+from tools.run.stop import StopRequests
+from tools.run.supervisor import STOP_WITHIN_S, Checks, supervised, wait_until_ready, watch
+from tools.run.terminal import TracePrinter
+from tools.run.traces import Traces
+
+DIRECTORY = Path("var")
+AFTER_GRACE_S = 1.3  # what a service may take to deliver its telemetry and end
+
+
+def run(stop: StopRequests, *, quiet: bool) -> int:
+    """Run the pair until it is told to stop, and return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    pair = Pair(load(Settings), load(Recommendations), load(Marketplace))
+    try:
+        pair.run(stop, quiet=quiet)
+    except PairError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+class Pair:
+    """Both services, each by its own settings."""
+
+    def __init__(self, own: Settings, recommendations: Recommendations, marketplace: Marketplace) -> None:
+        self._tls = recommendations.tls_cert_file is not None
+        grace_s = recommendations.drain_s + recommendations.grace_s  # the shop's are the same variables
+        self._stop_within_s = max(STOP_WITHIN_S, grace_s + AFTER_GRACE_S)
+        self._prometheus = Port("PROMETHEUS_PORT", "127.0.0.1", own.prometheus_port)
+        self._ports = Ports(
+            Port("MARKETPLACE_PORT", own.bind_host, marketplace.marketplace_port),
+            Port("MARKETPLACE_METRICS_PORT", own.bind_host, marketplace.marketplace_metrics_port),
+            Port("RECOMMENDATIONS_PORT", own.bind_host, recommendations.recommendations_port),
+            Port("RECOMMENDATIONS_METRICS_PORT", own.bind_host, recommendations.recommendations_metrics_port),
+        )
+
+    def run(self, stop: StopRequests, *, quiet: bool) -> None:
+        """Start, announce, and stay until told to stop. Raise PairError when that cannot be."""
+        require_free(self._ports)
+        DIRECTORY.mkdir(exist_ok=True)
+        where = destination(os.environ, quiet=quiet)
+        with (
+            received(embedded=where.embedded, quiet=quiet) as variables,
+            supervised(stop, self._stop_within_s) as processes,
+        ):
+            checks = self._start(variables, processes)
+            wait_until_ready(checks, stop)
+            if stop.requested:
+                return
+            helper, words = self._start_prometheus(processes)
+            sys.stdout.write(announcement(self._ports, words, where.words, DIRECTORY))
+            watch([*checks], helper, stop)
+            sys.stdout.write("Stopping; Ctrl-C once more kills at once.\n")
+
+    def _start(self, variables: Mapping[str, str], processes: list[Process]) -> Checks:
+        environ = {**self._recommendations_host(), **os.environ, **stable_names(os.environ), **variables}
+        for name in ("recommendations", "marketplace"):
+            command = [sys.executable, "-m", f"services.{name}"]
+            processes.append(Process(name, command, environ, DIRECTORY))
+        recommendations, marketplace = processes
+        # Over TLS a health check would need the pair to have a client certificate.
+        is_serving = listens if self._tls else serves_grpc
+        return {
+            recommendations: partial(is_serving, self._ports.recommendations),
+            marketplace: partial(serves_http, self._ports.shop),
+        }
+
+    def _recommendations_host(self) -> Mapping[str, str]:
+        host = self._ports.recommendations.address.rpartition(":")[0]
+        # The shop's own default, localhost, is kept where it does: a certificate may name it.
+        return {} if host == "127.0.0.1" else {"RECOMMENDATIONS_HOST": host}
+
+    def _start_prometheus(self, processes: list[Process]) -> tuple[Process | None, str]:
+        targets = {
+            "marketplace": self._ports.shop_metrics.address,
+            "recommendations": self._ports.recommendations_metrics.address,
+        }
+        helper, words = prometheus.start(self._prometheus, targets, DIRECTORY)
+        processes.extend(filter(None, [helper]))
+        return helper, words
+
+
+@contextmanager
+def received(*, embedded: bool, quiet: bool) -> Iterator[Mapping[str, str]]:
+    """Show the traces that come; yield the variables with which the services send them."""
+    if not embedded:
+        yield {}
+        return
+    traces = Traces()
+    receiver = Receiver((lambda _spans: None) if quiet else traces.add)
+    printer = TracePrinter(traces, Console(highlight=False, markup=False, emoji=False))
+    try:
+        yield export_settings(os.environ, receiver.endpoint)
+    finally:
+        receiver.stop()
+        printer.close()
