@@ -1,6 +1,7 @@
 """What sends spans out: the exporters that the settings name."""
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -38,7 +39,7 @@ def make(settings: Settings) -> list[SpanExporter]:
 
 def _make(name: str, settings: Settings) -> SpanExporter:
     if name == "console":
-        return ConsoleSpanExporter()
+        return ConsoleSpanExporter(out=sys.stdout)
     if name != "otlp":
         (entry, *_) = entry_points(group=EXPORTERS_GROUP, name=name)
         exporter: SpanExporter = entry.load()()

@@ -2,42 +2,13 @@
 
 import socket
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from observability import Telemetry
 from observability.testing import eventually
-
-
-class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.resource: dict[str, str] = {}
-
-    def Export(self, request: Any, context: Any) -> Any:
-        for resource in request.resource_spans:
-            self.resource = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
-            self.names += [span.name for scope in resource.scope_spans for span in scope.spans]
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """A real OTLP receiver, which the environment names."""
-    servicer = Receiver()
-    server = grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    server.start()
-    yield servicer
-    server.stop(None).wait()
+from tests.observability.conftest import Receiver
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float:
