@@ -9,13 +9,18 @@ from prometheus_client import Counter, Gauge
 from observability.signals.families import Families
 from observability.tally import Tally
 
-COUNTERS = {
-    "telemetry_signal_failures": ("Times that telemetry itself failed.", ("signal",)),
-    "telemetry_records_dropped": ("Records lost to traces, logs and histograms.", ("reason",)),
-    "telemetry_spans_dropped": ("Spans lost before delivery.", ("reason",)),
-    "telemetry_spans_exported": ("Spans that the exporter delivered.", ()),
-    "telemetry_log_lines_dropped": ("Log lines lost before they were written.", ("reason",)),
-}
+ENDS = ("queue_full", "shutdown")
+SIGNALS = ("client", "exclude", "export", "http", "journal", "logs", "metrics", "server", "stack", "tracing")
+# By name: what it says, its label, and the values that are there from the start, at zero.
+COUNTERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "telemetry_signal_failures": ("Times that telemetry itself failed.", ("signal",), SIGNALS),
+    "telemetry_records_dropped": ("Records lost to traces, logs and histograms.", ("reason",), ENDS),
+    "telemetry_spans_dropped": ("Spans lost before delivery.", ("reason",), (*ENDS, "export_failed")),
+    "telemetry_spans_exported": ("Spans that the exporter delivered.", (), ()),
+    "telemetry_log_lines_dropped": (
+        "Log lines lost before they were written.", ("reason",), (*ENDS, "write_failed"),
+    ),
+}  # fmt: skip
 QUEUES = {
     "telemetry_record_queue_length": "Records that wait for the signals.",
     "telemetry_span_queue_length": "Spans that wait for the exporter.",
@@ -30,8 +35,11 @@ class OwnMetrics:
         self._tally = tally
         self._counters = {
             name: families.family(Counter, f"{name}_total", text, labels)
-            for name, (text, labels) in COUNTERS.items()
+            for name, (text, labels, _) in COUNTERS.items()
         }
+        for name, (_, _, values) in COUNTERS.items():
+            for value in values:
+                self._counters[name].labels(value)
         self._lengths = {name: families.family(Gauge, name, text) for name, text in QUEUES.items()}
         self._queues: dict[str, Callable[[], int]] = {}
         self._published: Totals[tuple[str, str]] = Totals()
