@@ -263,11 +263,15 @@ class Telemetry:
         self._metrics.shutdown()
 
     def hold(self) -> None:
-        """Before a fork: no thread of ours is in the midst of the metrics."""
+        """Before a fork: no thread of ours is in the midst of the metrics, or of making an exporter."""
         self._families.lock.acquire()
+        if isinstance(self._queue, SpanQueue):
+            self._queue.hold()
 
     def release(self) -> None:
         """After a fork, in the parent."""
+        if isinstance(self._queue, SpanQueue):
+            self._queue.release()
         self._families.lock.release()
 
     def begin(self) -> None:

@@ -1,5 +1,6 @@
 """The way of finished spans to the exporters: a bounded queue, a thread, and counts of the outcome."""
 
+import threading
 from collections.abc import Callable
 
 from opentelemetry.context import Context
@@ -26,6 +27,7 @@ class SpanQueue(SpanProcessor):
         self._make = make
         self._tally = tally
         self._exporters: list[SpanExporter] | None = None
+        self._beginning = threading.Lock()
         self.spans = Mailbox(
             "spans",
             self._export,
@@ -36,8 +38,18 @@ class SpanQueue(SpanProcessor):
             delay_s=settings.schedule_delay_s,
         )
 
+    def hold(self) -> None:
+        """Before a fork: let a first export end. It imports modules, which a child could not go on with."""
+        self._is_held = self._beginning.acquire(timeout=END_S)
+
+    def release(self) -> None:
+        """After it, in the parent."""
+        if self._is_held:
+            self._beginning.release()
+
     def begin(self) -> None:
         """Start from nothing, as a forked child does."""
+        self._beginning = threading.Lock()
         self._exporters = None
         self.spans.begin()
 
@@ -64,9 +76,15 @@ class SpanQueue(SpanProcessor):
 
     def _export(self, batch: list[ReadableSpan]) -> None:
         with suppress_instrumentation():
-            if self._exporters is None:
+            if self._exporters is not None:
+                self._send(batch, self._exporters)
+                return
+            with self._beginning:
                 self._exporters = self._make()
-            for exporter in self._exporters:
-                delivered, lost = export(exporter, batch)
-                self._tally.add("telemetry_spans_exported", "", delivered)
-                self._tally.add("telemetry_spans_dropped", "export_failed", lost)
+                self._send(batch, self._exporters)
+
+    def _send(self, batch: list[ReadableSpan], exporters: list[SpanExporter]) -> None:
+        for exporter in exporters:
+            delivered, lost = export(exporter, batch)
+            self._tally.add("telemetry_spans_exported", "", delivered)
+            self._tally.add("telemetry_spans_dropped", "export_failed", lost)

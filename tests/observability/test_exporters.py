@@ -1,15 +1,11 @@
 """Spans are delivered by the exporter that is asked for, whole batches or not, and what is lost is counted."""
 
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -20,7 +16,7 @@ from observability import Telemetry
 from observability.otlp import Encoder
 from observability.signals.spans import PlainSpan
 from observability.testing import MemoryTelemetry
-from tests.observability.conftest import Receiver
+from tests.observability.conftest import Http, Receiver
 from tests.observability.rpc import channel, sync_server
 
 BIG = "x" * 1_000_000
@@ -81,41 +77,6 @@ def test_the_timeout_is_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None
     assert made.telemetry.force_flush(60)
     assert time.monotonic() - started < 30
     assert made.counts() == (0, 1)
-
-
-class Http(HTTPServer):
-    """An OTLP receiver over HTTP."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.names: list[str] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Http
-
-    def do_POST(self) -> None:
-        request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
-        for resource in request.resource_spans:
-            self.server.names += [span.name for scope in resource.scope_spans for span in scope.spans]
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Be quiet."""
-
-
-@pytest.fixture
-def http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Http]:
-    """It runs, and the environment names it."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    with Http() as server:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_otlp_over_http(http: Http) -> None:
