@@ -1,11 +1,11 @@
 """A bounded queue with a thread behind it: putting something in never waits, whatever the thread is doing."""
 
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -29,7 +29,8 @@ class Mailbox(Generic[T]):
     - enough: how many items do not wait for delay_s; waking a thread costs as much as many items do.
 
     `put` may be called from any thread, from an event loop, and in the midst of a garbage collection, even on
-    a thread that is in `put` already: it takes no lock that could be held by its own thread.
+    a thread that is in `put` already: it takes no lock that could be held by its own thread. What gevent
+    patches is looked up when it is used, as this module may have been imported before.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Mailbox(Generic[T]):
         """Start from nothing, as a forked child does: what waits is the parent's to deliver."""
         self._items: deque[T | _Marker] = deque()
         self._size = 0
-        self._calls: SimpleQueue[bool] = SimpleQueue()  # whether the thread must hurry
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()  # whether the thread must hurry
         self._is_called = False
         self._is_hurried = False
         self.is_closed = False
@@ -137,7 +138,7 @@ class Mailbox(Generic[T]):
     def _run(self) -> None:
         while not (self.is_closed and not self._items):
             if not self._calls.get() and not self.is_closed:
-                with suppress(Empty):
+                with suppress(queue.Empty):
                     self._calls.get(timeout=self._delay_s)
             self._is_called = self._is_hurried = False
             self._drain()

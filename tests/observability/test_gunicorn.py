@@ -166,6 +166,35 @@ def test_spans_are_delivered_at_the_end(options: tuple[str, ...], tmp_path: Path
         assert len(receiver.spans) == asked
 
 
+GEVENT = "import grpc.experimental.gevent; grpc.experimental.gevent.init_gevent()"
+
+
+@pytest.mark.parametrize("way", ["http/protobuf", "grpc"])
+@pytest.mark.usefixtures("silent")
+def test_gevent_workers_do_not_wait_for_a_silent_collector(way: str, tmp_path: Path) -> None:
+    """Requests are answered while the exporter waits, over HTTP and, after init_gevent(), over gRPC."""
+    config = tmp_path / "gevent_config.py"
+    config.write_text(
+        "from observability import gunicorn as ours\n"
+        "from observability.gunicorn import *\n"
+        "def post_fork(server, worker):\n"
+        "    ours.post_fork(server, worker)\n"
+        f"    {GEVENT if way == 'grpc' else 'pass'}\n"
+    )
+    options = ("--worker-class", "gevent", "-c", f"file:{config}")
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"],
+        "OTEL_EXPORTER_OTLP_PROTOCOL": way,
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "600000",
+    }
+    with gunicorn(tmp_path, *options, **variables) as (running, _):
+        asked = ask_until(running, WORKERS, set())
+        for _ in range(40):
+            assert running.ask("/pid")
+        eventually(lambda: running.value("http_server_request_duration_seconds_count") == asked + 40)
+        assert running.stop() == 0
+
+
 def counts(running: Gunicorn, requests: int) -> bool:
     """Whether so many requests have been counted."""
     return running.value("http_server_request_duration_seconds_count") == requests
