@@ -25,7 +25,7 @@ fault: $(STAMP) $(GENERATED) ## switch a fault on: NAME=slow, with SHARE=, MS=, 
 heal: $(STAMP) $(GENERATED) ## switch all faults off
 	@$(PY) -m services.faults heal
 
-drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, told step by step (NAME=slow)
+drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, printed step by step (NAME=slow)
 	@$(PY) -m tools.drill '$(NAME)'
 
 doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
@@ -48,7 +48,7 @@ lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, that the dashboa
 	$(PY) -m grafana --check
 	@! git ls-files | grep -E '_pb2(_grpc)?\.pyi?$$' || { echo 'generated code is committed'; exit 1; }
 
-format: $(STAMP) ## format the code and mend what ruff can mend
+format: $(STAMP) ## format the code and fix what ruff can fix
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
@@ -70,7 +70,7 @@ clean: ## remove what the other targets made
 	rm -rf .venv var .coverage .coverage.* .*_cache .hypothesis $(GENERATED)
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# --clear: an install that was interrupted leaves no stamp, and is made anew.
+# --clear: an install that was interrupted leaves no stamp, and is made again.
 $(STAMP): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12 ..."; exit 1; }

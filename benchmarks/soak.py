@@ -1,4 +1,4 @@
-"""Calls of all kinds with random ends: what they leave behind is to be nothing.
+"""Calls of all kinds with random ends: they must leave nothing behind.
 
 Run: python -m benchmarks.soak [CALLS] (200000; half on a threaded server, half on an asyncio one)
 """

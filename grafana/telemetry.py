@@ -63,7 +63,7 @@ def _well() -> Row:
         ),
         number(
             "Signals that failed",
-            "How often tracing, metrics or logs failed to tell of a call since the services started. "
+            "How often tracing, metrics or logs failed to record a call since the services started. "
             "Above 0: docs/runbooks/SignalFailing.md.",
             "none",
             Query(f"sum(telemetry_signal_failures_total{SERVICE}) or vector(0)"),
@@ -73,7 +73,7 @@ def _well() -> Row:
         note("When red", "What to do.", WHEN_RED, width=HALF, height=8),
         rows(
             "What runs",
-            "Each process by the name, version and instance that it tells; a version that is not like the "
+            "Each process by the name, version and instance that it reports; a version that is not like the "
             "others did not get the last release.",
             Query(f"max by ({', '.join(WHO)}) (target_info{SERVICE})"),
             names=WHO,
@@ -127,7 +127,7 @@ def _spans() -> Row:
         ),
         graph(
             "Failures by signal",
-            "How often a signal failed to tell of a call since the service started, by signal. Empty is "
+            "How often a signal failed to record a call since the service started, by signal. Empty is "
             "good: none has failed. Else: docs/runbooks/SignalFailing.md.",
             "none",
             Query(

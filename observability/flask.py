@@ -74,7 +74,7 @@ def _key(journal: Journal) -> str:
 class ObservedApp:
     """The application as the server sees it; spans is None where somebody else makes them.
 
-    Flask's signals tell the rest, whatever ends a request early: the first is sent before any hook runs.
+    Flask's signals report the rest, whatever ends a request early: the first is sent before any hook runs.
     """
 
     def __init__(

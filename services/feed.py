@@ -124,20 +124,20 @@ def _id(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= len(str(INT32_MAX)):  # noqa: SIM102
         if 0 < (number := int(text)) <= INT32_MAX:
             return number
-    raise ValueError(f"allowed is a whole number from 1 to {INT32_MAX}")
+    raise ValueError(f"must be a whole number from 1 to {INT32_MAX}")
 
 
 def _text(text: str) -> str:
     if len(text) <= TEXT_MAX and text.strip() and (text.isprintable() or not _CONTROL.search(text)):
         return text
-    raise ValueError(f"allowed are 1 to {TEXT_MAX} characters, none of them a control character")
+    raise ValueError(f"must be 1 to {TEXT_MAX} characters, none of them a control character")
 
 
 def _category(text: str) -> Category:
     try:
         return _CATEGORIES[text]
     except KeyError:
-        raise ValueError(f"allowed are {', '.join(_CATEGORIES)}") from None
+        raise ValueError(f"must be one of {', '.join(_CATEGORIES)}") from None
 
 
 _CATEGORIES = dict(Category.__members__)
@@ -148,7 +148,7 @@ def _price(text: str) -> int:
     if match := _PRICE.fullmatch(text):
         whole, cents = match.groups("")
         return int(whole) * 100 + int(cents.ljust(2, "0"))
-    raise ValueError("allowed is a decimal number from 0 to 9999999.99 with at most 2 places")
+    raise ValueError("must be a decimal number from 0 to 9999999.99 with at most 2 places")
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
@@ -180,7 +180,7 @@ def _accepts(parse: Callable[[str], object], value: str) -> bool:
 def _refusal(path: Path, line: int, column: str, row: list[str], pick: _Pick, allowed: str) -> FeedError:
     value = pick(row)[list(_PARSERS).index(column)]
     shown = repr(value if len(value) <= SHOWN else value[:SHOWN] + "…")
-    return FeedError(f"{path}, line {line}, column {column}: {shown} is refused; {allowed}")
+    return FeedError(f"{path}, line {line}, column {column}: {allowed}, got {shown}")
 
 
 def _first_use(path: Path, wanted: int) -> str:
@@ -189,4 +189,4 @@ def _first_use(path: Path, wanted: int) -> str:
         reader = csv.reader(file)
         pick = _columns(path, next(reader))
         line = next(reader.line_num for row in reader if row and int(pick(row)[0]) == wanted)
-    return f"line {line} has the same id, and each is allowed once"
+    return f"must be there once, and line {line} has it"

@@ -1,9 +1,9 @@
-"""Ports to listen on: one that is taken is told with its variable."""
+"""Ports to listen on: one that is taken is reported with its variable."""
 
 import socket
 
 
-class PortTaken(Exception):  # noqa: N818 (what it tells is no error of the program)
+class PortTaken(Exception):  # noqa: N818 (a domain name, not an error of the program)
     """Nobody else can listen there now; the message is one line that says what to do."""
 
 

@@ -15,7 +15,7 @@ FAULTS = "Port, on loopback, by which faults are switched (`make faults`); unset
 
 
 class ServiceSettings(BaseSettings):
-    """What both services can be told; each field's name in upper case is the variable's."""
+    """The settings of both services; each field's name in upper case is the variable's."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
@@ -41,7 +41,7 @@ AnySettings = TypeVar("AnySettings", bound=ServiceSettings)
 
 
 def load(kind: type[AnySettings]) -> AnySettings:
-    """The settings from the environment; a wrong one is told in a line and ends the process with code 2."""
+    """The settings from the environment; a wrong one is one line, and ends the process with code 2."""
     try:
         return kind()
     except ValidationError as error:

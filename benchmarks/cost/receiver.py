@@ -16,7 +16,7 @@ COUNTS = "/Receiver/Counts"
 
 
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """Takes spans by Export; tells their numbers, as JSON, to who calls COUNTS."""
+    """Takes spans by Export; gives their numbers, as JSON, to a call of COUNTS."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from observability.grpc.outcome import NAMES
 class WatchedContext(handing_on(grpc.ServicerContext)):  # type: ignore[misc]
     """Hands everything on to gRPC's context, and notes an abort and a cancel.
 
-    Nothing else tells an abort, which raises a bare Exception, from an exception of the handler.
+    Nothing else distinguishes an abort, which raises a bare Exception, from an exception of the handler.
     """
 
     OWN = frozenset({"aborted", "cancelled_by_handler", "inner"})

@@ -201,7 +201,7 @@ class ExporterFilter(logging.Filter):
         self._next_s = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be written."""
+        """Whether the record must be written."""
         if not record.name.startswith(EXPORTER_LOGGERS) or record.levelno < logging.WARNING:
             return True
         now = time.monotonic()

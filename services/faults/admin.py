@@ -1,6 +1,6 @@
 """The listener by which faults are switched: HTTP on this process's own loopback address, and nowhere else.
 
-`GET /` tells what is on, `PUT /NAME?share=&ms=&code=` switches on, `DELETE /` heals.
+`GET /` lists what is on, `PUT /NAME?share=&ms=&code=` switches on, `DELETE /` heals.
 """
 
 import os

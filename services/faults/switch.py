@@ -1,4 +1,4 @@
-"""Which faults of one service are on, and what each was told."""
+"""Which faults of one service are on, and with which values."""
 
 import logging
 import random
@@ -18,7 +18,7 @@ class BadFault(Exception):  # noqa: N818 (what was typed is wrong, not the progr
     """What was asked for is not allowed; the message names the field, the value and what is allowed."""
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
-        super().__init__(f"{name} is {str(value)[:60]!r}; allowed is {allowed}")
+        super().__init__(f"{name} must be {allowed}, got {str(value)[:60]!r}")
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Switch:
         self._active: dict[str, Active] = {}
 
     def on(self, name: str, share: str = "", ms: str = "", code: str = "") -> None:
-        """Switch a fault on, anew if it is on already; an empty value is the default. Raises BadFault."""
+        """Switch a fault on, again if it is on already; an empty value is the default. Raises BadFault."""
         fault = named(name, self._service)
         active = _checked(fault, share, ms, code)
         with self._lock:

@@ -17,7 +17,7 @@ COMPOSE_S = 30.0
 KILLED = 137
 
 
-class Unreachable(Exception):  # noqa: N818 (what it tells is no error of the program)
+class Unreachable(Exception):  # noqa: N818 (a domain name, not an error of the program)
     """No service listens for faults; the message says what to do."""
 
 

@@ -27,7 +27,7 @@ class ShopServer(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn what it needs to know; nothing is read from its command line or variables."""
+        """Give gunicorn its settings; nothing is read from its command line or variables."""
         settings = self._settings
         values: dict[str, Any] = {
             "bind": settings.address(settings.marketplace_port),
@@ -52,7 +52,7 @@ class ShopServer(BaseApplication):
 
 
 def main() -> None:
-    """Serve until told to stop; the exit code says how it went (not 0: a wrong setting, feed or port)."""
+    """Serve until asked to stop; the exit code says how it went (not 0: a wrong setting, feed or port)."""
     settings = load(Settings)
     logging.getLogger().addHandler(logging.NullHandler())  # the worker writes the log
     try:

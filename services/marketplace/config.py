@@ -6,7 +6,7 @@ from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """What the shop can be told."""
+    """The settings of the shop."""
 
     otel_service_name: str = Field("marketplace", description="Name of the service in its telemetry")
     marketplace_port: Port = Field(5000, description="Port of the shop")

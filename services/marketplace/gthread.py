@@ -22,7 +22,7 @@ class GentleWorker(ThreadWorker):
     """Drains, closes the listener, finishes what is in flight, and hangs up on who says nothing."""
 
     def drain(self, drain_s: float, grace_s: float) -> None:
-        """Serve for drain_s more, asking clients to connect anew; then end within grace_s."""
+        """Serve for drain_s more, asking clients to connect again; then end within grace_s."""
         self.max_keepalived = 0  # each answer says "Connection: close" from here on
         self.cfg.set("graceful_timeout", math.ceil(grace_s))
         _later(drain_s, self.handle_exit, signal.SIGTERM, None)

@@ -12,7 +12,7 @@ from services.marketplace.store import Store
 
 @dataclass(frozen=True)
 class Shop:
-    """The parts of the shop; draining is set when it is told to stop."""
+    """The parts of the shop; draining is set when it is asked to stop."""
 
     settings: Settings
     store: Store

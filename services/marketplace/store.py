@@ -36,7 +36,7 @@ from sqlalchemy.pool import StaticPool
 from services.feed import Book, Category, fingerprint, read_books
 
 PAGE = 24
-SCHEMA = "1"  # part of the fingerprint: another schema loads the feed anew
+SCHEMA = "1"  # part of the fingerprint: another schema loads the feed again
 
 metadata = MetaData()
 books = Table(

@@ -23,7 +23,7 @@ logger = logging.getLogger("services.recommendations")
 
 
 def main() -> int:
-    """Serve until told to stop; the exit code says how it went (2: a wrong setting, feed or port)."""
+    """Serve until asked to stop; the exit code says how it went (2: a wrong setting, feed or port)."""
     settings = load(Settings)
     try:
         require_free(settings.bind_host, settings.recommendations_port, "RECOMMENDATIONS_PORT")

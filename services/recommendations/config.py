@@ -6,7 +6,7 @@ from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """What recommendations can be told."""
+    """The settings of recommendations."""
 
     otel_service_name: str = Field("recommendations", description="Name of the service in its telemetry")
     recommendations_port: Port = Field(50051, description="Port of the gRPC service; 0 takes any")

@@ -20,7 +20,7 @@ def to_status(error: Exception) -> status_pb2.Status | None:
             info.metadata.update(category=str(error.category), known_categories=",".join(KNOWN))
             return _status(code_pb2.NOT_FOUND, error, info)
         case InvalidRequest():
-            said = f"{error.field} is {error.value}; allowed is {error.allowed}"
+            said = f"{error.field} must be {error.allowed}, got {error.value}"
             violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=said)
             bad_request = error_details_pb2.BadRequest(field_violations=[violation])
             return _status(code_pb2.INVALID_ARGUMENT, error, bad_request)

@@ -201,7 +201,7 @@ def counts(running: Gunicorn, requests: int) -> bool:
 
 
 def test_what_an_earlier_run_left_is_forgotten(tmp_path: Path) -> None:
-    """Counts begin at zero when gunicorn is started anew on the same directory."""
+    """Counts begin at zero when gunicorn is started again on the same directory."""
     for _ in range(2):
         with gunicorn(tmp_path) as (running, _receiver):
             asked = ask_until(running, WORKERS, set())

@@ -178,7 +178,7 @@ def test_scaling_up_and_down_loses_no_call(stack: Stack) -> None:
 
 @needs_engine
 def test_the_port_of_recommendations_stays(stack: Stack) -> None:
-    """A client outside calls recommendations on one port, also of containers that are made anew."""
+    """A client outside calls recommendations on one port, also of containers that are made again."""
     assert recommended(stack) == 3
     stack.compose("up", "--detach", "--wait", "--force-recreate", "recommendations")
     assert recommended(stack) == 3
@@ -206,7 +206,7 @@ def test_faults_are_switched_in_the_containers(stack: Stack) -> None:
         assert stack.tool("services.faults", "on", "errors").stdout == "recommendations: on: errors\n"
         eventually(lambda: without_recommendations(stack), 30)
         refused = stack.tool("services.faults", "on", "slow", "1", "99999")
-        assert (refused.returncode, "allowed is a number from 0 to 10000" in refused.stderr) == (2, True)
+        assert (refused.returncode, "must be a number from 0 to 10000" in refused.stderr) == (2, True)
         assert "healed: errors" in stack.tool("services.faults", "heal").stdout
         eventually(lambda: not without_recommendations(stack), 30)
         (container,) = stack.containers("recommendations")

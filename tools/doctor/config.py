@@ -29,7 +29,7 @@ class Settings(Pair):
 
 @dataclass(frozen=True)
 class Place:
-    """The stack's addresses. composed: compose runs it, so that all of it is to be there."""
+    """The stack's addresses. composed: compose runs it, so that all of it must be there."""
 
     composed: bool
     tls: bool

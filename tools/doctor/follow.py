@@ -79,7 +79,7 @@ def _unsampled(answer: Answer) -> Finding:
     if "traceresponse" not in answer.headers:
         return failed("sampling", "pages have no trace at all", "start them without OTEL_SDK_DISABLED")
     todo = "set OTEL_TRACES_SAMPLER to parentbased_always_on or unset it, or raise OTEL_TRACES_SAMPLER_ARG"
-    return failed("sampling", f"none of {TRIES} pages was sampled", f"{todo}; then start the services anew")
+    return failed("sampling", f"none of {TRIES} pages was sampled", f"{todo}; then start the services again")
 
 
 def _moved(place: Place, before: float) -> Finding:
@@ -146,7 +146,7 @@ def _logged(place: Place, trace_id: str) -> Iterator[Finding]:
         elif trace_id in text:
             yield ok(name, f"{service} wrote a line with the trace id")
         else:
-            todo = f"see where its standard output goes: the line is to be in {place.log_of(service)}"
+            todo = f"see where its standard output goes: the line must be in {place.log_of(service)}"
             yield failed(name, f"{service} wrote no line with the trace id", todo)
 
 

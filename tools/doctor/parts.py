@@ -40,7 +40,7 @@ def recommendations(place: Place) -> Iterator[Finding]:
     elif serves_grpc(port):
         yield ok("recommendations", f"{port.address} is SERVING")
     else:
-        todo = f"it stops or is stuck: read {place.log_of('recommendations')}, then start it anew"
+        todo = f"it stops or is stuck: read {place.log_of('recommendations')}, then start it again"
         yield failed("recommendations", f"{port.address}: its health is not SERVING", todo)
 
 
@@ -64,7 +64,7 @@ def prometheus(place: Place) -> Iterator[Finding]:
         targets = server.targets()
     except OSError as error:
         if place.prometheus_expected:
-            todo = "docker compose up --wait prometheus" if place.composed else "start make run anew"
+            todo = "docker compose up --wait prometheus" if place.composed else "start make run again"
             yield failed("Prometheus", f"{place.prometheus}: {_reason(error)}; there are no dashboards", todo)
         else:
             yield skipped("Prometheus", "none here: make run starts it where prometheus is on PATH")
@@ -81,7 +81,7 @@ def _scraped(server: Prometheus, job: str) -> bool:
 
 def _target(place: Place, job: str, targets: list[dict[str, Any]]) -> Finding:
     if not targets:
-        todo = f"start {job} ({place.start}), or mend scrape_configs in prometheus.yml"
+        todo = f"start {job} ({place.start}), or fix scrape_configs in prometheus.yml"
         return failed("scrape", f"Prometheus has no target of job {job}", todo)
     down = [target for target in targets if target["health"] != "up"]
     if not down:
@@ -92,7 +92,7 @@ def _target(place: Place, job: str, targets: list[dict[str, Any]]) -> Finding:
 
 
 def jaeger(place: Place) -> Iterator[Finding]:
-    """Jaeger answers, where there is to be one."""
+    """Jaeger answers, where there must be one."""
     try:
         names = ask_json(f"{place.jaeger}/api/services").get("data") or []
     except OSError as error:
@@ -106,7 +106,7 @@ def jaeger(place: Place) -> Iterator[Finding]:
 
 
 def grafana(place: Place) -> Iterator[Finding]:
-    """Grafana answers, where there is to be one."""
+    """Grafana answers, where there must be one."""
     if not place.composed:
         yield skipped("Grafana", "it comes with docker compose alone")
         return

@@ -7,7 +7,7 @@ from tools.run.stop import StopRequests
 
 
 def main() -> int:
-    """Parse the arguments, and run the pair until it is told to stop."""
+    """Parse the arguments, and run the pair until it is asked to stop."""
     stop = StopRequests()
     stop.take_signals()
     parser = argparse.ArgumentParser(

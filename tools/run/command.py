@@ -33,7 +33,7 @@ AFTER_GRACE_S = 1.3  # what a service may take to deliver its telemetry and end
 
 
 def run(stop: StopRequests, *, quiet: bool) -> int:
-    """Run the pair until it is told to stop, and return the exit code."""
+    """Run the pair until it is asked to stop, and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
     pair = Pair(load(Settings), load(Recommendations), load(Marketplace))
@@ -61,7 +61,7 @@ class Pair:
         )
 
     def run(self, stop: StopRequests, *, quiet: bool) -> None:
-        """Start, announce, and stay until told to stop. Raise PairError when that cannot be."""
+        """Start, announce, and stay until asked to stop. Raise PairError when that cannot be."""
         require_free(self._ports)
         DIRECTORY.mkdir(exist_ok=True)
         where = destination(os.environ, quiet=quiet)

@@ -6,6 +6,6 @@ from services.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """What the pair can be told, beside what each of its services can."""
+    """The settings of the pair, besides those of each of its services."""
 
     prometheus_port: int = Field(9090, ge=1, le=65535, description="Port of Prometheus beside the pair")

@@ -40,7 +40,7 @@ def wait_until_ready(checks: Checks, stop: StopRequests, within_s: float = READY
 
 
 def watch(services: Sequence[Process], helper: Process | None, stop: StopRequests) -> None:
-    """Return at a request to stop. Raise PairError when a service ends; a helper's end is only told."""
+    """Return at a request to stop. Raise PairError when a service ends; a helper's end is only reported."""
     while not stop.requested:
         require_alive(services, stop)
         if helper and not helper.alive:

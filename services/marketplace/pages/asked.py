@@ -15,7 +15,7 @@ class BadField(Exception):  # noqa: N818 (a domain name, not an error of the pro
     """A field of the request has a value that is not allowed."""
 
     def __init__(self, field: str, value: str, allowed: str) -> None:
-        super().__init__(f"{field} is {value[:SHOWN]!r}; allowed is {allowed}")
+        super().__init__(f"{field} must be {allowed}, got {value[:SHOWN]!r}")
 
 
 class NoSuchCategory(Exception):  # noqa: N818

@@ -94,7 +94,7 @@ def test_negative_number_over_the_wire(channel: grpc.Channel) -> None:
     bad = error_details_pb2.BadRequest()
     assert refused(channel, bad, user_id=-7) is grpc.StatusCode.INVALID_ARGUMENT
     assert bad.field_violations[0].field == "user_id"
-    assert bad.field_violations[0].description == "user_id is -7; allowed is 0 or more"
+    assert bad.field_violations[0].description == "user_id must be 0 or more, got -7"
 
 
 def test_health_and_reflection_are_on_and_quiet(channel: grpc.Channel, running: Running) -> None:
