@@ -8,7 +8,7 @@ GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run faults fault heal drill doctor test bench conformance lint format dashboards protobufs lock clean
+.PHONY: help run faults fault heal drill doctor test coverage bench conformance lint format dashboards protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -33,6 +33,9 @@ doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say 
 
 test: $(STAMP) $(GENERATED) ## run the whole test suite (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
+
+coverage: $(STAMP) $(GENERATED) ## run the tests and show which lines they do not reach
+	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write docs/cost.md (ARGS="--rounds 3 --only shipped")
 	PYTHONPATH=var/peers $(PY) -m benchmarks.cost $(ARGS)

@@ -30,7 +30,6 @@ EMPTY = {
     ("telemetry", "Records dropped"),
     ("telemetry", "Log lines dropped"),
 }
-NEVER_HERE = {"telemetry_records_dropped_total"}  # no series before a record is lost, and none is here
 STREAMS = "for services with streams; the bookshop's only ones are gRPC's health checks"
 UNUSED = {  # name of a metric of ours that no dashboard shows: why
     "grpc_client_first_message_seconds": STREAMS,
@@ -81,7 +80,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     directory = tmp_path_factory.mktemp("dashboards")
-    with pair(directory, OTEL_EXPORTER_OTLP_TIMEOUT="1") as (both, receiver):
+    with pair(directory, OTEL_EXPORTER_OTLP_TIMEOUT="1000") as (both, receiver):
         prometheus = Prometheus(directory, both.metrics)
         running = Shop(both, receiver, prometheus)
         try:
@@ -189,7 +188,7 @@ def test_every_metric_that_is_named_is_exposed(shop: Shop) -> None:
     for kind in ("record", "alert"):
         named = named.union(*(boards.names(expression) for expression in _rules(kind).values()))
     seen = shop.prometheus.names()
-    assert named - seen == NEVER_HERE
+    assert named <= seen, named - seen
 
 
 def _rules(kind: str) -> dict[str, str]:
