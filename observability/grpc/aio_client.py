@@ -262,14 +262,29 @@ def aio_client_interceptors(recorder: Recorder) -> list[grpc.aio.ClientIntercept
     return [kind(recorder) for kind in (UnaryUnary, UnaryStream, StreamUnary, StreamStream)]
 
 
-def _end(call: Call, ended: Any) -> None:
+_unsettled: set[asyncio.Future[None]] = set()  # a loop holds its tasks weakly
+
+
+def _end(call: Call, ended: Any, awaited: bool = False) -> None:
     try:
         status = _now(ended.code()).name
+        if status == "INTERNAL" and call.method.kind == "client_stream" and not awaited:
+            task = asyncio.ensure_future(_end_as_awaited(call, ended))
+            _unsettled.add(task)
+            task.add_done_callback(_unsettled.discard)
+            return
         if status == "OK" and not call.method.streams_responses:
             call.message_received()
         call.end(status, _now(ended.details()) or "", trailers=tuple(_now(ended.trailing_metadata()) or ()))
     except Exception:
         call.fail("client")
+
+
+async def _end_as_awaited(call: Call, ended: Any) -> None:
+    """A write that fails makes the call INTERNAL at first; whoever awaits it gets the status the server sent."""
+    with suppress(grpc.RpcError, asyncio.CancelledError):
+        await ended
+    _end(call, ended, awaited=True)
 
 
 def _now(answer: Coroutine[Any, Any, Any]) -> Any:

@@ -165,6 +165,30 @@ def test_asyncio_client_of_each_kind() -> None:
     assert client.value("grpc_client_in_flight") == 0
 
 
+def test_asyncio_client_whose_write_fails() -> None:
+    """Recorded is the status that the caller gets, not the INTERNAL that a write after the end leaves in between."""
+
+    async def requests() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"1"
+
+    async def run(client: MemoryTelemetry) -> None:
+        async with aio_server(MemoryTelemetry()) as target:
+            made: Any
+            interceptors = client.aio_client_interceptors(target=target)
+            async with grpc.aio.insecure_channel(target, interceptors=interceptors) as made:
+                call = made.stream_unary("/test.Service/missing")
+                for _ in range(100):
+                    answers = (call(requests()) for _ in range(16))
+                    errors = await asyncio.gather(*answers, return_exceptions=True)
+                    assert {error.code().name for error in errors} == {"UNIMPLEMENTED"}
+
+    client = MemoryTelemetry()
+    asyncio.run(run(client))
+    assert eventually(lambda: client.value("grpc_client_handled_total") == 1600)
+    assert client.value("grpc_client_handled_total", grpc_code="UNIMPLEMENTED") == 1600
+
+
 def _refuses(request: Any) -> bytes:
     raise TypeError("no such thing")
 
