@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
+from grpc import Compression
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -21,6 +23,7 @@ from observability.settings import EXPORTERS_GROUP, Settings
 
 MAX_BYTES = 4 * 1024 * 1024  # what a gRPC server takes by default
 SLICE = 16  # spans that are encoded before other threads have their turn
+COMPRESSIONS = {"gzip": Compression.Gzip, "none": Compression.NoCompression}
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 logger = logging.getLogger(__name__)
@@ -45,34 +48,65 @@ def _make(name: str, settings: Settings) -> SpanExporter:
         exporter: SpanExporter = entry.load()()
         return exporter
     if settings.otlp_protocol == "grpc":
-        return GrpcExporter(timeout=settings.otlp_timeout_s)
+        return GrpcExporter(
+            endpoint=settings.otlp_endpoint,
+            insecure=settings.otlp_insecure,
+            compression=COMPRESSIONS[settings.otlp_compression],
+            timeout=settings.otlp_timeout_s,
+        )
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+        return HttpExporter(settings)
     except ImportError:
         raise RuntimeError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL {settings.otlp_protocol} needs the extra `http` of this package"
         ) from None
-    return HttpExporter(timeout=settings.otlp_timeout_s)
 
 
 def export(exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> tuple[int, int]:
-    """Send the spans; how many were delivered and how many were lost. Never raises.
+    """Send the spans; how many were delivered and how many were lost. Never raises."""
+    errors: list[Exception] = []
+    delivered = _delivered(exporter, spans, errors)
+    if errors:
+        logger.warning("spans that cannot be exported: %d", len(errors), exc_info=errors[0])
+    return delivered, len(spans) - delivered
 
-    One that cannot be encoded loses no other: the halves of a batch that fails are sent on their own.
-    """
+
+def _delivered(exporter: SpanExporter, spans: Sequence[ReadableSpan], errors: list[Exception]) -> int:
+    """One that cannot be encoded loses no other: the halves of a batch that fails are sent on their own."""
     try:
-        delivered = exporter.export(spans) is SpanExportResult.SUCCESS
-    except Exception:
+        if exporter.export(spans) is not SpanExportResult.SUCCESS:
+            return 0
+    except Exception as error:
         if len(spans) == 1:
-            logger.warning("a span cannot be exported", exc_info=True)
-            return 0, 1
+            errors.append(error)
+            return 0
         half = len(spans) // 2
-        first, second = export(exporter, spans[:half]), export(exporter, spans[half:])
-        return first[0] + second[0], first[1] + second[1]
-    if not delivered:
-        return 0, len(spans)
+        return _delivered(exporter, spans[:half], errors) + _delivered(exporter, spans[half:], errors)
     rejected = exporter.rejected if isinstance(exporter, GrpcExporter) else 0
-    return len(spans) - rejected, rejected
+    return len(spans) - min(max(rejected, 0), len(spans))  # a receiver may answer with any number
+
+
+class HttpExporter(SpanExporter):
+    """Sends spans by OTLP over HTTP, configured by OTEL_EXPORTER_OTLP_*. Without the extra: ImportError."""
+
+    def __init__(self, settings: Settings) -> None:
+        from opentelemetry.exporter.otlp.proto.http import Compression
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Exporter
+
+        self._exporter: Any = Exporter(
+            timeout=settings.otlp_timeout_s, compression=Compression(settings.otlp_compression)
+        )
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send the spans; raises when one cannot be encoded, which the exporter itself does not tell."""
+        result: SpanExportResult = self._exporter.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            encode_spans(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """End an export that is under way."""
+        self._exporter.shutdown()
 
 
 class TooLargeError(Exception):

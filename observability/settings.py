@@ -5,37 +5,38 @@ Rules: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-va
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
 
 from opentelemetry.sdk.trace import SpanLimits
-from opentelemetry.sdk.trace.sampling import Sampler
-
-PROTOCOLS = ("grpc", "http/protobuf")
-SAMPLERS = (
-    "always_on",
-    "always_off",
-    "traceidratio",
-    "parentbased_always_on",
-    "parentbased_always_off",
-    "parentbased_traceidratio",
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    DEFAULT_OFF,
+    DEFAULT_ON,
+    ParentBasedTraceIdRatio,
+    Sampler,
+    TraceIdRatioBased,
 )
+
+PROTOCOLS = {"grpc": ("gzip", "none"), "http/protobuf": ("deflate", "gzip", "none")}  # and their compressions
+GRPC_ENDPOINT = "http://localhost:4317"
+SAMPLERS: dict[str, Sampler] = {
+    "always_on": ALWAYS_ON,
+    "always_off": ALWAYS_OFF,
+    "parentbased_always_on": DEFAULT_ON,
+    "parentbased_always_off": DEFAULT_OFF,
+}
+RATIO_SAMPLERS: dict[str, Callable[[float], Sampler]] = {
+    "traceidratio": TraceIdRatioBased,
+    "parentbased_traceidratio": ParentBasedTraceIdRatio,
+}
 EXPORTERS = ("otlp", "console", "none")
 EXPORTERS_GROUP = "opentelemetry_traces_exporter"
 SAMPLERS_GROUP = "opentelemetry_traces_sampler"
 COUNT = 128
-LIMITS = {
-    "max_attributes": ("OTEL_ATTRIBUTE_COUNT_LIMIT", COUNT),
-    "max_span_attributes": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", COUNT),
-    "max_event_attributes": ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", COUNT),
-    "max_link_attributes": ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", COUNT),
-    "max_events": ("OTEL_SPAN_EVENT_COUNT_LIMIT", COUNT),
-    "max_links": ("OTEL_SPAN_LINK_COUNT_LIMIT", COUNT),
-    "max_attribute_length": ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", SpanLimits.UNSET),
-    "max_span_attribute_length": ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", SpanLimits.UNSET),
-}
+MAX_NUMBER = 2**31 - 1  # what a timeout in any unit can be
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +45,17 @@ logger = logging.getLogger(__name__)
 class Settings:
     """What the environment says; times are in seconds.
 
-    `service_name` is None where the code's name holds; `traces_exporters` are names, none of them "none".
+    `service_name` is None where the code's name holds; `traces_exporters` are names, none of them "none";
+    `otlp_endpoint` and `otlp_insecure` are gRPC's.
     """
 
     sdk_disabled: bool
     service_name: str | None
     traces_exporters: tuple[str, ...]
     otlp_protocol: str
+    otlp_endpoint: str
+    otlp_insecure: bool
+    otlp_compression: str
     otlp_timeout_s: float
     max_queue_size: int
     max_export_batch_size: int
@@ -65,11 +70,16 @@ def read() -> Settings:
     queue_size = _number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, minimum=1)
     batch_size = _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, minimum=1)
     timeout_ms = _number("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, minimum=1)
+    protocol = _choice("PROTOCOL", PROTOCOLS, "grpc")
+    endpoint = _otlp("ENDPOINT") or GRPC_ENDPOINT
     return Settings(
-        sdk_disabled=_text("OTEL_SDK_DISABLED").lower() == "true",
+        sdk_disabled=_boolean("OTEL_SDK_DISABLED"),
         service_name=_text("OTEL_SERVICE_NAME") or None,
         traces_exporters=_exporters(),
-        otlp_protocol=_protocol(),
+        otlp_protocol=protocol,
+        otlp_endpoint=endpoint,
+        otlp_insecure=_is_insecure(endpoint),
+        otlp_compression=_choice("COMPRESSION", PROTOCOLS[protocol], "none"),
         otlp_timeout_s=_number("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", timeout_ms, minimum=1) / 1e3,
         max_queue_size=queue_size,
         max_export_batch_size=min(batch_size, queue_size),
@@ -80,30 +90,44 @@ def read() -> Settings:
     )
 
 
-def sampler() -> Sampler | None:
-    """The sampler that is installed under the name of OTEL_TRACES_SAMPLER; None leaves the choice to the SDK,
-    which knows its own by their names.
-    """
-    name = _text("OTEL_TRACES_SAMPLER")
-    if not name or name.lower() in SAMPLERS:
-        return None
-    for entry in entry_points(group=SAMPLERS_GROUP, name=name):
-        try:
-            made = entry.load()(os.environ.get("OTEL_TRACES_SAMPLER_ARG", ""))
-            if isinstance(made, Sampler):
-                return made
-        except Exception:
-            logger.exception("the sampler %s cannot be made", name)
-    return None
+def sampler() -> Sampler:
+    """The sampler that OTEL_TRACES_SAMPLER names: one of OpenTelemetry's, or one that is installed."""
+    variable = "OTEL_TRACES_SAMPLER"
+    name = _text(variable)
+    own = name.lower()
+    if own in RATIO_SAMPLERS:
+        return RATIO_SAMPLERS[own](_ratio("OTEL_TRACES_SAMPLER_ARG"))
+    if not name or own in SAMPLERS:
+        return SAMPLERS.get(own, DEFAULT_ON)
+    installed = entry_points(group=SAMPLERS_GROUP)
+    if name not in installed.names:
+        known = _listed({*SAMPLERS, *RATIO_SAMPLERS, *installed.names})
+        _ignore(variable, f"one of {known}", name)
+        return DEFAULT_ON
+    try:
+        made = installed[name].load()(os.environ.get("OTEL_TRACES_SAMPLER_ARG", ""))
+        if isinstance(made, Sampler):
+            return made
+        logger.error("the sampler %s must be a Sampler, got %r", name, made)
+    except Exception:
+        logger.exception("the sampler %s cannot be made", name)
+    return DEFAULT_ON
 
 
 def span_limits() -> SpanLimits:
     """The limits of spans. The SDK reads those variables itself, but it raises for what it cannot read."""
-    ignored: dict[str, Any] = {}
-    for argument, (variable, default) in LIMITS.items():
-        if _number(variable, None) is None and _text(variable):
-            ignored[argument] = default
-    return SpanLimits(**ignored)
+    count = _number("OTEL_ATTRIBUTE_COUNT_LIMIT", COUNT)
+    length = _number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", SpanLimits.UNSET)
+    return SpanLimits(
+        max_attributes=count,
+        max_span_attributes=_number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", count),
+        max_event_attributes=_number("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", count),
+        max_link_attributes=_number("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", count),
+        max_events=_number("OTEL_SPAN_EVENT_COUNT_LIMIT", COUNT),
+        max_links=_number("OTEL_SPAN_LINK_COUNT_LIMIT", COUNT),
+        max_attribute_length=length,
+        max_span_attribute_length=_number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", length),
+    )
 
 
 def _text(variable: str) -> str:
@@ -116,23 +140,55 @@ def _words(variable: str) -> tuple[str, ...]:
     return tuple(word for word in words if word)
 
 
-def _number(variable: str, default: Any, minimum: int = 0) -> Any:
+def _number(variable: str, default: int, minimum: int = 0) -> int:
     text = _text(variable)
     if not text:
         return default
-    if text.isdecimal() and text.isascii() and int(text) >= minimum:
-        return int(text)
-    _ignore(variable, f"a whole number of at least {minimum}", text)
+    digits = text if text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_NUMBER)) else "-1"
+    if minimum <= int(digits) <= MAX_NUMBER:
+        return int(digits)
+    _ignore(variable, f"a whole number of {minimum} to {MAX_NUMBER}", text)
     return default
 
 
-def _protocol() -> str:
-    for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if text := _text(variable).lower():
-            if text in PROTOCOLS:
-                return text
-            _ignore(variable, f"one of {', '.join(PROTOCOLS)}", text)
-    return PROTOCOLS[0]
+def _ratio(variable: str) -> float:
+    text = _text(variable) or "1"
+    try:
+        if 0 <= (ratio := float(text)) <= 1:
+            return ratio
+    except ValueError:
+        pass
+    _ignore(variable, "a number of 0 to 1", text)
+    return 1.0
+
+
+def _boolean(variable: str) -> bool:
+    text = _text(variable)
+    if text.lower() not in {"", "true", "false"}:
+        _ignore(variable, "true or false", text)
+    return text.lower() == "true"
+
+
+def _otlp(name: str) -> str:
+    """What is said of the exporter of spans, or else of all exporters."""
+    return _text(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or _text(f"OTEL_EXPORTER_OTLP_{name}")
+
+
+def _choice(name: str, choices: Iterable[str], default: str) -> str:
+    for variable in (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+        if text := _text(variable):
+            if text.lower() in choices:
+                return text.lower()
+            _ignore(variable, f"one of {_listed(choices)}", text)
+    return default
+
+
+def _is_insecure(endpoint: str) -> bool:
+    """Whether gRPC goes without TLS; the endpoint's scheme wins, if it has one."""
+    if "://" in endpoint:
+        return endpoint.lower().startswith("http://")
+    own = "OTEL_EXPORTER_OTLP_TRACES_INSECURE"
+    return _boolean(own if _text(own) else "OTEL_EXPORTER_OTLP_INSECURE")
 
 
 def _exporters() -> tuple[str, ...]:
@@ -145,7 +201,7 @@ def _exporters() -> tuple[str, ...]:
             chosen.append(name)
         else:
             _ignore(variable, f"a list of {_listed({*EXPORTERS, *installed})}", word)
-    return tuple(name for name in chosen or ("otlp",) if name != "none")
+    return tuple(name for name in dict.fromkeys(chosen or ("otlp",)) if name != "none")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -281,7 +281,7 @@ def _end(call: Call, ended: Any, awaited: bool = False) -> None:
 
 
 async def _end_as_awaited(call: Call, ended: Any) -> None:
-    """A write that fails makes the call INTERNAL at first; whoever awaits it gets the status the server sent."""
+    """A write that fails makes the call INTERNAL at first; whoever awaits it gets the server's status."""
     with suppress(grpc.RpcError, asyncio.CancelledError):
         await ended
     _end(call, ended, awaited=True)

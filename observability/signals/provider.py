@@ -1,17 +1,21 @@
 """What makes the spans of calls: light ones in our own provider, the SDK's or anybody's in any other case."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
     Event,
+    ReadableSpan,
     SpanLimits,
     SpanProcessor,
     SynchronousMultiSpanProcessor,
     TracerProvider,
 )
+from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import Span, Status
 from opentelemetry.trace import TracerProvider as AnyProvider
@@ -21,6 +25,41 @@ from observability.signals.spans import SCHEMA_URL, SCOPE, Beginning, LightSpan,
 
 OUR_ATTRIBUTES = 48  # more than we ever set on a span
 OUR_EVENT_ATTRIBUTES = 4
+MIN_S = 0.2  # what custom processors get at the end, even if the exporter took all the time
+
+
+class Guarded(SpanProcessor):
+    """A custom processor: what it raises is counted, and takes the span from nobody else."""
+
+    def __init__(self, processor: SpanProcessor, failed: Callable[[], None]) -> None:
+        self._processor = processor
+        self._failed = failed
+
+    def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
+        """Show it a span that starts."""
+        self._try(lambda: self._processor.on_start(span, parent_context=parent_context))
+
+    def _on_ending(self, span: SdkSpan) -> None:  # the SDK's name of a hook that is not stable yet
+        self._try(lambda: self._processor._on_ending(span))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Give it a span that has ended."""
+        self._try(lambda: self._processor.on_end(span))
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush it."""
+        return self._try(lambda: self._processor.force_flush(timeout_millis)) is not False
+
+    def shutdown(self) -> None:
+        """Shut it down."""
+        self._try(self._processor.shutdown)
+
+    def _try(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except Exception:
+            self._failed()
+            return False
 
 
 class Processors(SynchronousMultiSpanProcessor):
@@ -29,9 +68,12 @@ class Processors(SynchronousMultiSpanProcessor):
     flush hands out the records that have ended: their spans must be made before a flush means anything.
     """
 
-    def __init__(self, queue: SpanProcessor | None, flush: Callable[[float], bool]) -> None:
+    def __init__(
+        self, queue: SpanProcessor | None, flush: Callable[[float], bool], failed: Callable[[], None]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._flush = flush
+        self._failed = failed
         self.has_custom = False
         if queue is not None:
             super().add_span_processor(queue)
@@ -39,7 +81,7 @@ class Processors(SynchronousMultiSpanProcessor):
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Add a processor; the spans of calls are the SDK's own from now on."""
         self.has_custom = True
-        super().add_span_processor(span_processor)
+        super().add_span_processor(Guarded(span_processor, self._failed))
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Make the spans of calls that have ended, and flush all processors."""
@@ -107,7 +149,7 @@ class OwnCallSpans(CallSpans):
         version: str,
     ) -> None:
         self._failed = failed
-        self._processors = Processors(queue, flush)
+        self._processors = Processors(queue, flush, failed)
         self._queue = queue
         self._limits = limits
         self._version = version
@@ -159,9 +201,10 @@ class OwnCallSpans(CallSpans):
 
     def shutdown(self, timeout_s: float) -> None:
         """Deliver the spans that have ended, and stop all processors, within timeout_s seconds."""
+        end = time.monotonic() + timeout_s
         if isinstance(self._queue, SpanQueue):
             self._queue.shutdown(timeout_s)
-        _within(timeout_s, self._processors.shutdown)
+        _within(max(end - time.monotonic(), MIN_S), self._processors.shutdown)
 
 
 def _within(timeout_s: float, act: Callable[[], Any]) -> Any:

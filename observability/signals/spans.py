@@ -42,6 +42,8 @@ class LightSpan(Span):
     It has all that the SDK's span has, because whatever is asked of it, but its ids, the SDK's span answers.
     """
 
+    _context = INVALID_SPAN.get_span_context()  # until it is open
+
     def __init__(self, tracer: "LightTracer", begin: Callable[[], Beginning]) -> None:
         self._tracer = tracer
         self.begin: Callable[[], Beginning] | None = begin
@@ -57,6 +59,13 @@ class LightSpan(Span):
         """Whether it is sampled and has not ended."""
         self.get_span_context()
         return self._real is None or self._real.is_recording()
+
+    def opening(self) -> Callable[[], Beginning] | None:
+        """How it begins; None when it has begun, or its own sampler asks, for which there is no span yet."""
+        if self.begin is None or self._real is not None:
+            return None
+        self._real = INVALID_SPAN
+        return self.begin
 
     def opened(self, context: SpanContext, beginning: Beginning, real: Span | None) -> None:
         """Take the ids."""
@@ -161,10 +170,11 @@ class LightTracer:
     def open(self, span: LightSpan) -> None:
         """Give the span its ids, as its parent and the sampler have it."""
         with self.lock:
-            if span.begin is None:
+            begin = span.opening()
+            if begin is None:
                 return
             try:
-                span.opened(*self._opened(span.begin()))
+                span.opened(*self._opened(begin()))
             except Exception:  # a propagator or a sampler may raise, and somebody's handler is not to see it
                 self._failed()
                 span.opened(INVALID_SPAN.get_span_context(), NOTHING, INVALID_SPAN)
@@ -177,14 +187,17 @@ class LightTracer:
         else:
             trace_id = self._ids.generate_trace_id()
             flags = TraceFlags.RANDOM_TRACE_ID if self._ids.is_trace_id_random() else 0
-        result = self._sampler.should_sample(parent, trace_id, name, kind, attributes, ())
+        result = self._sampler.should_sample(parent, trace_id, name, kind, dict(attributes), ())
         if result.decision.is_sampled():  # type: ignore[no-untyped-call]
             flags |= TraceFlags.SAMPLED
         span_id = self._ids.generate_span_id()
         context = SpanContext(trace_id, span_id, False, TraceFlags(flags), result.trace_state)
-        is_recording = result.decision.is_recording()  # type: ignore[no-untyped-call]
         beginning = Beginning(name, parent, kind, result.attributes, started_ns)
-        return context, beginning, None if is_recording else NonRecordingSpan(context)
+        if not result.decision.is_recording():  # type: ignore[no-untyped-call]
+            return context, beginning, NonRecordingSpan(context)
+        # What a sampler has added may be anything, and more than the limits: the SDK's span has the rules.
+        real = None if result.attributes == attributes else self.make(context, beginning)
+        return context, beginning, real
 
     def make(self, context: SpanContext, beginning: Beginning) -> Span:
         """The SDK's span with those ids."""

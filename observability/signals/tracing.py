@@ -3,6 +3,7 @@
 Convention: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,7 @@ from observability.signals.spans import Beginning
 from observability.tally import Tally
 
 PEERS = 1024
+HEADERS = 256
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 SERVER_FAULTS = FAULTS | {"DEADLINE_EXCEEDED"}
 SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
@@ -31,6 +33,7 @@ REDACTED = "[REDACTED]"
 BAGGAGE = "baggage"
 IDS = TraceContextTextMapPropagator()
 UNSET = Status(StatusCode.UNSET)
+HEADER = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 
 
 class Tracing:
@@ -56,6 +59,7 @@ class Tracing:
         self._old_names = old_names
         self._propagator: TextMapPropagator | None = None
         self._is_w3c = False
+        self._headers = _Headers(tally)
         self._attributes = lru_cache(maxsize=PEERS)(self._attributes_of)
 
     def serve(self, call: Call) -> Context:
@@ -68,15 +72,26 @@ class Tracing:
                 lambda: self._beginning(call, IDS.extract(call.metadata, current, METADATA))
             )
             return set_span_in_context(call.span, current)
-        return self._start(call, propagate.extract(call.metadata, current, METADATA))
+        return self._start(call, self._extracted(call, current))
 
     def ask(self, call: Call) -> Context:
         """Start a client's span, and put what the server must know into the call's headers."""
         context = self._start(call, otel_context.get_current())
         headers: list[tuple[str, str]] = []
         call.headers = headers
-        propagate.inject(headers, context, HEADERS)
+        try:
+            propagate.inject(headers, context, self._headers)
+        except Exception:
+            self._tally.failure(self.name)
         return context
+
+    def _extracted(self, call: Call, current: Context) -> Context:
+        """What the caller has sent along; nothing when that cannot be read."""
+        try:
+            return propagate.extract(call.metadata, current, METADATA)
+        except Exception:
+            self._tally.failure(self.name)
+            return current
 
     def _carries_ids_only(self, metadata: Metadata) -> bool:
         """Whether all that can be extracted is the caller's span, which may wait until somebody asks."""
@@ -125,7 +140,7 @@ class Tracing:
         """The values of the allowed keys, under the convention's names; those of secrets are not shown."""
         captured: dict[str, Any] = {"rpc.method_original": call.asked} if call.asked else {}
         for key in self._keys:
-            values = tuple(str(value) for name, value in call.metadata if name == key)
+            values = tuple(utf8(str(value)) for name, value in call.metadata if name == key)
             if values:
                 secret = any(word in key for word in SECRET)
                 captured[f"rpc.request.header.{key}"] = (REDACTED,) if secret else values
@@ -149,7 +164,7 @@ class Tracing:
         if not is_error(call):
             return attributes, UNSET
         attributes["error.type"] = call.status
-        return attributes, Status(StatusCode.ERROR, call.details)
+        return attributes, Status(StatusCode.ERROR, utf8(call.details))
 
 
 def is_error(call: Call) -> bool:
@@ -166,18 +181,23 @@ def _request(request: Any) -> tuple[dict[str, Any], Status]:
         return attributes, UNSET
     if request.error is None:
         return attributes | {"error.type": request.status}, Status(StatusCode.ERROR)
-    description = request.error.message[:MAX_DETAILS]
+    description = utf8(request.error.message[:MAX_DETAILS])
     return attributes | {"error.type": request.error.type}, Status(StatusCode.ERROR, description)
 
 
 def _event(error: Failure, time_ns: int) -> Event:
-    attributes = {
-        "exception.type": error.type,
-        "exception.message": error.message,
-        "exception.stacktrace": error.stack,
+    attributes = {  # the more telling, the later: a limit drops what came first
         "exception.escaped": "False",
+        "exception.stacktrace": utf8(error.stack),
+        "exception.message": utf8(error.message),
+        "exception.type": error.type,
     }
     return Event("exception", attributes, time_ns)
+
+
+def utf8(text: str) -> str:
+    """The text with what UTF-8 cannot encode escaped: exporters would lose the span for it."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def peer_attributes(peer: str) -> dict[str, str | int]:
@@ -206,11 +226,30 @@ class _Metadata(Getter[Metadata]):
 
 
 class _Headers(Setter[list[tuple[str, str]]]):
-    """Collects what a propagator sends along; gRPC's metadata wants its keys in lower case."""
+    """Collects what a propagator sends along; gRPC's metadata wants its keys in lower case.
+
+    What gRPC would refuse, and with it the call, stays behind and is counted as a failure.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
 
     def set(self, carrier: list[tuple[str, str]], key: str, value: str) -> None:
-        carrier.append((key.lower(), value))
+        try:
+            header = _header(key)
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError(f"the value of a propagator's header {key!r} must be printable ASCII")
+            carrier.append((header, value))
+        except Exception:
+            self._tally.failure(Tracing.name)
+
+
+@lru_cache(maxsize=HEADERS)
+def _header(key: str) -> str:
+    lower = key.lower()
+    if not HEADER.fullmatch(lower):
+        raise ValueError(f"a propagator's header must be a key of gRPC's metadata, got {key!r}")
+    return lower
 
 
 METADATA = _Metadata()
-HEADERS = _Headers()

@@ -1,25 +1,41 @@
 """Spans are delivered by the exporter that is asked for, whole batches or not, and what is lost is counted."""
 
+import logging
 import sys
 import time
 from typing import Any
 
 import pytest
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry import trace
 from prometheus_client import CollectorRegistry
 
 from observability import Telemetry
-from observability.otlp import Encoder
-from observability.signals.spans import PlainSpan
 from observability.testing import MemoryTelemetry
 from tests.observability.conftest import Http, Receiver
-from tests.observability.rpc import channel, sync_server
+from tests.observability.rpc import Sync, channel, sync_server
 
-BIG = "x" * 1_000_000
+MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is exported before a flush, however slow the machine is."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")
+
+
+class Handler(Sync):
+    """Does to its span what the request says."""
+
+    def returns(self, request: bytes, context: Any) -> bytes:
+        span = trace.get_current_span()
+        what, _, value = request.decode().partition(" ")
+        if what == "size":
+            span.set_attributes({"big": "x" * int(value), "size": value})
+        if what == "name":
+            span.update_name("\ud800")
+        if what == "attribute":
+            span.set_attribute("bad", "\ud800")
+        return request
 
 
 class Counted:
@@ -30,63 +46,135 @@ class Counted:
         self.telemetry: Any = Telemetry("exporting", registry=self.registry)
         self.tracer = self.telemetry.tracer_provider.get_tracer("test")
 
+    def serve(self, *requests: str) -> None:
+        """Answer these requests."""
+        with sync_server(self.telemetry, Handler()) as target, channel(MemoryTelemetry(), target) as calls:
+            for request in requests:
+                assert calls.unary_unary("/test.Service/returns")(request.encode(), timeout=60)
+
+    def lost(self) -> float:
+        lost = self.registry.get_sample_value("telemetry_spans_dropped_total", {"reason": "export_failed"})
+        return lost or 0
+
     def counts(self) -> tuple[float, float]:
         """Spans that were exported, and that were not."""
         self.telemetry.shutdown()
-        lost = self.registry.get_sample_value("telemetry_spans_dropped_total", {"reason": "export_failed"})
-        return self.registry.get_sample_value("telemetry_spans_exported_total") or 0, lost or 0
+        return self.registry.get_sample_value("telemetry_spans_exported_total") or 0, self.lost()
 
 
 def test_what_is_too_large_is_split(receiver: Receiver) -> None:
-    """Spans of 9 MB, for a receiver that takes 4 MiB at once, all arrive; one that is larger itself is lost alone."""
+    """Spans of 9 MiB, for a receiver that takes 4 MiB at once, all arrive; one that is larger itself is lost alone."""
     made = Counted()
-    for number in range(9):
-        made.tracer.start_span(str(number), attributes={"big": BIG}).end()
-    made.tracer.start_span("too large", attributes={"big": BIG * 5}).end()
+    made.serve(*[f"size {MIB + number}" for number in range(9)], f"size {5 * MIB}")
     assert made.counts() == (9, 1)
-    assert sorted(receiver.names) == [str(number) for number in range(9)]
+    assert sorted(span["size"] for span in receiver.attributes) == [str(MIB + number) for number in range(9)]
+    assert receiver.requests > 2
 
 
-def test_what_the_receiver_rejects_is_lost(receiver: Receiver) -> None:
-    """A partial success counts the rejected spans as lost, and the others as exported."""
-    receiver.rejects = 3
+@pytest.mark.parametrize(("rejects", "counts"), [(3, (7, 3)), (10, (0, 10)), (99, (0, 10)), (-5, (10, 0))])
+def test_what_the_receiver_rejects_is_lost(rejects: int, counts: tuple[int, int], receiver: Receiver) -> None:
+    """A partial success counts the rejected spans as lost, the others as exported, and never more than were sent."""
+    receiver.rejects = rejects
     made = Counted()
     for number in range(10):
         made.tracer.start_span(str(number)).end()
-    assert made.counts() == (7, 3)
+    assert made.counts() == counts
 
 
-def test_one_that_cannot_be_encoded_is_lost_alone(receiver: Receiver) -> None:
-    """Of a hundred spans, one whose name is no UTF-8 loses no other."""
+def test_a_rejection_is_of_one_request(receiver: Receiver) -> None:
+    """What a receiver has rejected once is not counted again with the next request."""
+    receiver.rejects = 1
     made = Counted()
-    for number in range(100):
-        made.tracer.start_span("\ud800" if number == 50 else str(number)).end()
+    made.serve("x", "x")
+    made.telemetry.force_flush()
+    receiver.rejects = 0
+    made.serve("x", "x")
+    assert made.counts() == (3, 1)
+
+
+@pytest.mark.parametrize("protocol", ["receiver", "http"])
+def test_one_that_cannot_be_encoded_is_lost_alone(
+    protocol: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a hundred spans, one whose name is no UTF-8 loses no other, and one line says so."""
+    receiver = request.getfixturevalue(protocol)
+    made = Counted()
+    made.serve(*(["x"] * 50), "name", *(["x"] * 49))
     assert made.counts() == (99, 1)
-    assert len(receiver.names) == 99
+    assert receiver.names == ["test.Service/returns"] * 99
+    assert caplog.messages.count("spans that cannot be exported: 1") == 1
 
 
+@pytest.mark.parametrize("protocol", ["receiver", "http"])
+def test_a_span_goes_without_an_attribute_that_cannot_be_encoded(
+    protocol: str, request: pytest.FixtureRequest
+) -> None:
+    """Text that is no UTF-8 is left out of its span; the span and all others arrive."""
+    receiver = request.getfixturevalue(protocol)
+    made = Counted()
+    made.serve(*(["x"] * 50), "attribute", *(["x"] * 49))
+    assert made.counts() == (100, 0)
+    assert receiver.names == ["test.Service/returns"] * 100
+
+
+def test_a_request_that_cannot_be_made_is_one_line(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A header that gRPC refuses loses the batch: all is counted, and one line says so, not one a span."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-bin=text")
+    made = Counted()
+    made.serve(*(["x"] * 50))
+    assert made.counts() == (0, 50)
+    assert receiver.names == []
+    assert [record.message for record in caplog.records if record.name.startswith("observability")] == [
+        "spans that cannot be exported: 50"
+    ]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "300"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "300000", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "300"},
+    ],
+)
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.usefixtures("silent")
-def test_the_timeout_is_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=200 gives up on a silent receiver long before 200 seconds."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "200000")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "200")
+def test_the_timeout_is_in_milliseconds(
+    variables: dict[str, str], protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 gives up on a silent receiver before the default of 10 seconds; the variable for traces wins."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    for variable, text in variables.items():
+        monkeypatch.setenv(variable, text)
     made = Counted()
     made.tracer.start_span("made").end()
     started = time.monotonic()
     assert not made.telemetry.force_flush(0.01)
     assert made.telemetry.force_flush(60)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 9
     assert made.counts() == (0, 1)
 
 
-def test_otlp_over_http(http: Http) -> None:
+@pytest.mark.parametrize("text", ["http/protobuf", "HTTP/Protobuf"])
+def test_otlp_over_http(text: str, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     """OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf delivers the spans of calls over HTTP."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", text)
     made = Counted()
-    with sync_server(made.telemetry) as target, channel(MemoryTelemetry(), target) as calls:
-        calls.unary_unary("/test.Service/returns")(b"x", timeout=60)
+    made.serve("x")
     made.tracer.start_span("made").end()
     assert made.counts() == (2, 0)
     assert sorted(http.names) == ["made", "test.Service/returns"]
+
+
+def test_the_protocol_of_traces_wins(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc is used though all exporters are to use HTTP."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
+    made = Counted()
+    made.serve("x")
+    assert made.counts() == (1, 0)
+    assert receiver.names == ["test.Service/returns"]
 
 
 def test_http_is_an_extra(
@@ -95,54 +183,10 @@ def test_http_is_an_extra(
     """Asked for and not installed, it is one error line that names the extra, and calls go on."""
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     made = Counted()
-    with sync_server(made.telemetry) as target, channel(MemoryTelemetry(), target) as calls:
-        for _ in range(2):
-            assert calls.unary_unary("/test.Service/returns")(b"x", timeout=60) == b"x"
-            made.telemetry.force_flush()
+    for _ in range(2):
+        made.serve("x")
+        made.telemetry.force_flush()
     made.telemetry.shutdown()
-    assert len([line for line in caplog.messages if "`http`" in line]) == 1
+    (error,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
+    assert "the extra `http`" in error.message
     assert http.names == []
-
-
-SCOPE = InstrumentationScope("observability", "", "https://example.org")
-RESOURCE = Resource({"service.name": "encoded"})
-REMOTE = SpanContext(3, 4, True, TraceFlags(1))
-ATTRIBUTES = {
-    "rpc.system.name": "grpc",
-    "rpc.method": "a.B/C",
-    "network.peer.port": 1,
-    "rpc.grpc.deadline_ms": 5,
-}
-SPANS: list[dict[str, Any]] = [
-    {"attributes": ATTRIBUTES},
-    {"attributes": ATTRIBUTES, "parent": REMOTE},
-    {"parent": SpanContext(3, 4, False), "kind": SpanKind.CLIENT, "attributes": {"rpc.method": "é"}},
-    {"status": Status(StatusCode.ERROR, "no such book"), "attributes": {"error.type": "NOT_FOUND"}},
-    {"attributes": {"rpc.request.header.x-tenant": ("a", "b")}},
-    {"attributes": {"a": True, "b": 1, "c": 1.5, "d": b"x", "e": 1 << 62}},
-    {"context": SpanContext(1, 99, False, TraceFlags(1), TraceState([("a", "b")]))},
-    {"events": [Event("exception", {"exception.type": "KeyError"}, 5)]},
-]
-
-
-@pytest.mark.parametrize("kind", [PlainSpan, ReadableSpan])
-def test_the_faster_encoding_is_the_sdks(kind: Any) -> None:
-    """It gives the messages that OpenTelemetry's own encoder gives, whatever is on a span."""
-    spans = [
-        kind("a.B/C", **{"context": SpanContext(1, number, False, TraceFlags(1)), "kind": SpanKind.SERVER} | given,
-             resource=RESOURCE, start_time=10, end_time=20, instrumentation_scope=SCOPE)
-        for number, given in enumerate(SPANS, 2)
-        if kind is ReadableSpan or "events" not in given  # which a plain span never has
-    ]  # fmt: skip
-    encoded = Encoder().encode(spans)
-    ours = {span.span_id: span for part in encoded for scope in part.scope_spans for span in scope.spans}
-    (resource,) = encode_spans(spans).resource_spans
-    for part in encoded:
-        assert part.resource == resource.resource
-        assert part.scope_spans[0].scope == resource.scope_spans[0].scope
-        assert part.scope_spans[0].schema_url == resource.scope_spans[0].schema_url
-    for span in resource.scope_spans[0].spans:
-        mine = ours.pop(span.span_id)
-        mine.status.SetInParent()  # an absent status is an empty one
-        assert mine == span
-    assert not ours

@@ -180,7 +180,7 @@ def test_asyncio_client_whose_write_fails() -> None:
                 call = made.stream_unary("/test.Service/missing")
                 for _ in range(100):
                     answers = (call(requests()) for _ in range(16))
-                    errors = await asyncio.gather(*answers, return_exceptions=True)
+                    errors: list[Any] = await asyncio.gather(*answers, return_exceptions=True)
                     assert {error.code().name for error in errors} == {"UNIMPLEMENTED"}
 
     client = MemoryTelemetry()
