@@ -154,7 +154,10 @@ def test_a_bad_feed_is_a_line(name: str, tmp_path: Path) -> None:
     service = Service(name, tmp_path, BOOKS_FILE=str(feed), **ports)
     assert service.process.wait(30) != 0
     told = service.errors.read_text()
-    assert "bad.csv, line 2, column category: must be one of MYSTERY, SCIENCE_FICTION, SELF_HELP, got 'COOKING'" in told
+    assert (
+        "bad.csv, line 2, column category: must be one of MYSTERY, SCIENCE_FICTION, SELF_HELP, got 'COOKING'"
+        in told
+    )
     assert told.count("\n") == 1
 
 
