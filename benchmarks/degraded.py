@@ -10,7 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.services.processes import Pair, pair
+from tests.e2e.processes import Pair, pair
 
 PAGES, PEOPLE = 1000, 8
 

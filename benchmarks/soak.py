@@ -16,7 +16,7 @@ import grpc
 from opentelemetry.sdk.trace import SpanProcessor
 
 from observability.testing import MemoryTelemetry, eventually
-from tests.observability.rpc import aio_server_thread, channel, sync_server
+from tests.unit.observability.rpc import aio_server_thread, channel, sync_server
 
 CALLS = 200_000
 WARM_UP = 0.1  # of the calls

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from tests.services.processes import ROOT
+from tests.e2e.processes import ROOT
 
 FOLDER = ROOT / "grafana" / "dashboards"
 # What Grafana puts in place of its variables, as for a dashboard that shows all of the last half minute.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.services.processes import ROOT, Receiver, free_ports, get
+from tests.e2e.processes import ROOT, Receiver, free_ports, get
 
 # The images of Jaeger and Grafana are large and come from a registry; the tests do without them.
 SERVICES = ("marketplace", "recommendations", "entry", "prometheus", "load")

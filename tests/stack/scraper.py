@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from observability.testing import eventually
-from tests.services.processes import ROOT, free_ports, get
+from tests.e2e.processes import ROOT, free_ports, get
 from tests.stack.timelapse import faster, lasting
 
 PROGRAM = shutil.which("prometheus", path="/usr/local/bin") or shutil.which("prometheus")

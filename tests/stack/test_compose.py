@@ -16,7 +16,7 @@ from observability.testing import eventually
 from protobufs.recommendations_pb2 import BookCategory, RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services import __version__
-from tests.services.processes import ROOT, free_ports, get
+from tests.e2e.processes import ROOT, free_ports, get
 from tests.stack.engine import SERVICES, Stack, docker, needs_engine
 
 OWN = ("marketplace", "recommendations", "load", "entry")

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.colours import PALETTE
-from tests.services.processes import ROOT
+from tests.e2e.processes import ROOT
 from tests.stack.boards import boards, panels, queries
 
 BOARDS = ("bookshop", "grpc", "telemetry")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from observability.testing import eventually
-from tests.services.processes import ROOT, Pair, Receiver, pair
+from tests.e2e.processes import ROOT, Pair, Receiver, pair
 from tests.stack import boards
 from tests.stack.boards import Query
 from tests.stack.scraper import PROGRAM, Prometheus

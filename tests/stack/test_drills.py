@@ -20,7 +20,7 @@ import yaml
 from observability.testing import eventually
 from services.faults.admin import CRASH_CODE
 from services.faults.catalogue import FAULTS, VARIABLES, Fault
-from tests.services.processes import ROOT, Pair, Receiver, free_ports, get, pair
+from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
 from tests.stack import boards
 from tests.stack.scraper import PROGRAM, Prometheus
 from tests.stack.timelapse import lasting

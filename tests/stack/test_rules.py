@@ -12,7 +12,7 @@ import yaml
 
 from observability.testing import eventually
 from services.faults.catalogue import FAULTS
-from tests.services.processes import ROOT, pair
+from tests.e2e.processes import ROOT, pair
 from tests.stack import boards
 from tests.stack.scraper import PROGRAM, Prometheus
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.services.processes import ROOT
+from tests.e2e.processes import ROOT
 from tests.stack.timelapse import faster, lasting
 
 RULES = """

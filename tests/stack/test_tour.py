@@ -11,7 +11,7 @@ import yaml
 
 from observability.testing import eventually
 from services.faults.catalogue import FAULTS, VARIABLES
-from tests.services.processes import ROOT, free_ports, pair
+from tests.e2e.processes import ROOT, free_ports, pair
 from tests.stack import boards
 from tests.stack.scraper import PROGRAM, Prometheus
 

@@ -1,0 +1,46 @@
+import random
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.run.running import RunningPair
+
+VARIABLES = (
+    "MARKETPLACE_PORT",
+    "MARKETPLACE_METRICS_PORT",
+    "RECOMMENDATIONS_PORT",
+    "RECOMMENDATIONS_METRICS_PORT",
+    "PROMETHEUS_PORT",
+)
+
+
+@pytest.fixture
+def ports() -> dict[str, str]:
+    """The variables of the pair's ports, each with a port on which nobody listens now."""
+    # Not the ports that the system hands out: any client on the machine may get one before the pair does.
+    candidates = random.sample(range(10_000, 32_000), 100)
+    return dict(zip(VARIABLES, map(str, filter(_is_free, candidates)), strict=False))
+
+
+@pytest.fixture
+def start(tmp_path: Path, ports: dict[str, str]) -> Iterator[Callable[..., RunningPair]]:
+    """Starts the pair on free ports, with more variables and arguments; at the end nothing of it is left."""
+    started: list[RunningPair] = []
+
+    def start(*arguments: str, **variables: str) -> RunningPair:
+        started.append(RunningPair(tmp_path, ports | variables, *arguments))
+        return started[-1]
+
+    yield start
+    for pair in started:
+        pair.kill_all()
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

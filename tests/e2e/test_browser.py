@@ -1,0 +1,83 @@
+"""The pages in a real Chromium: what a person sees and reaches, at the widths of a phone and of a desk."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.processes import Pair, pair
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is on PATH")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+PAGES = ["/", "/books", "/books?q=the", "/books/4", "/?category=42"]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with pair(tmp_path_factory.mktemp("browser")) as (running, _):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("width", [360, 1280])
+def test_pages_fit_and_load_nothing_from_elsewhere(browser: Any, shop: Pair, path: str, width: int) -> None:
+    """No sideways scrolling, no complaint on the console, no request to another host, one h1, named fields."""
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    complaints: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(shop.url + path)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [text for text in complaints if "404" not in text] == []
+    assert all(url.startswith(shop.url) for url in requests)
+    assert page.locator("h1").count() == page.locator("main").count() == 1
+    assert page.evaluate("[...document.querySelectorAll('input, select')].every(each => each.labels.length)")
+    assert page.locator("li").count() == {"/": 3, "/books/4": 2}.get(path, 0)
+    page.close()
+
+
+def test_dark_and_light_differ(browser: Any, shop: Pair) -> None:
+    """The page follows the person's choice of colours."""
+    colours = set()
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(shop.url)
+        colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        page.close()
+    assert len(colours) == 2
+
+
+def test_the_keyboard_reaches_the_books(browser: Any, shop: Pair) -> None:
+    """The first Tab shows a link past the navigation, which leads to the books."""
+    page = browser.new_page()
+    page.goto(shop.url)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the books"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "card"
+    page.close()
+
+
+def test_searching_by_form(browser: Any, shop: Pair) -> None:
+    """A person types a word, chooses a category, and finds the book."""
+    page = browser.new_page()
+    page.goto(f"{shop.url}/books")
+    page.get_by_label("Title").fill("orient")
+    page.get_by_label("Category").select_option("Mystery")
+    page.get_by_role("button", name="Search").click()
+    assert page.get_by_role("rowheader").all_text_contents() == ["Murder on the Orient Express"]
+    page.close()

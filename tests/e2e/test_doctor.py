@@ -1,0 +1,201 @@
+"""The doctor, asked about real services, a real receiver and a real Prometheus, each well or broken."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from email.utils import formatdate
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from observability.testing import eventually
+from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
+from tests.stack.scraper import PROGRAM, Prometheus
+from tools.doctor.parts import skew
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="prometheus is not on PATH")
+
+
+class Stack(NamedTuple):
+    """What the doctor is asked about, and the words with which it is asked."""
+
+    pair: Pair
+    receiver: Receiver
+    prometheus: Prometheus
+    directory: Path
+    variables: dict[str, str]
+
+    def ask(self, **variables: str) -> tuple[int, dict[str, list[str]]]:
+        """The exit code, and the findings by state: each a line, with what to do."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.doctor", "--patience", "3"],
+            cwd=self.directory,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | self.variables | variables,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert done.stderr == ""
+        found: dict[str, list[str]] = {"ok": [], "FAIL": [], "--": []}
+        for line in re.split(r"\n(?! )", done.stdout.strip())[:-1]:
+            state, words = line.split(maxsplit=1)
+            found[state].append(" ".join(words.split()))
+        assert all(" do: " in line for line in found["FAIL"])
+        return done.returncode, found
+
+
+Start = Callable[..., Stack]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the stack with more variables for both services, and stops what is left of it."""
+    (tmp_path / "var").symlink_to(tmp_path)
+    with ExitStack() as running:
+
+        def start(**variables: str) -> Stack:
+            both, receiver = running.enter_context(pair(tmp_path, **variables))
+            prometheus = Prometheus(tmp_path, both.metrics)
+            running.callback(prometheus.close)
+            eventually(lambda: len(prometheus.query("up")) == 2, 30)
+            return Stack(both, receiver, prometheus, tmp_path, _told(both, receiver, prometheus) | variables)
+
+        yield start
+
+
+def _told(both: Pair, receiver: Receiver, prometheus: Prometheus) -> dict[str, str]:
+    return {
+        "MARKETPLACE_PORT": both.url.rpartition(":")[2],
+        "MARKETPLACE_METRICS_PORT": str(both.metrics["marketplace"]),
+        "RECOMMENDATIONS_PORT": str(both.grpc),
+        "RECOMMENDATIONS_METRICS_PORT": str(both.metrics["recommendations"]),
+        "PROMETHEUS_PORT": prometheus.url.rpartition(":")[2],
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+        "JAEGER_UI_PORT": str(free_ports(1)[0]),
+    }
+
+
+def failures(found: dict[str, list[str]]) -> set[str]:
+    return {line.split()[0] for line in found["FAIL"]}
+
+
+def test_all_is_well(start: Start) -> None:
+    """Nothing fails, and the page is followed to the metrics, the spans and both logs; the exit code is 0."""
+    code, found = start().ask()
+    assert (code, found["FAIL"]) == (0, [])
+    for name in ("shop", "recommendations", "OTLP", "Prometheus", "clock", "page", "metrics", "sampling"):
+        assert any(line.startswith(name) for line in found["ok"])
+    for name in ("scrape", "spans", "log"):
+        assert sum(line.startswith(name) for line in found["ok"]) == 2
+
+
+def test_recommendations_is_down(start: Start) -> None:
+    """Its port, its scrape target, the page without recommendations and its spans fail."""
+    stack = start()
+    stack.pair.recommendations.stop()
+    eventually(lambda: stack.prometheus.query('up{job="recommendations"} == 0'), 30)
+    code, found = stack.ask()
+    assert code == 1
+    assert failures(found) == {"recommendations", "scrape", "page", "spans", "log"}
+    assert "var/recommendations.log" in found["FAIL"][0]
+
+
+def test_the_shop_is_down(start: Start) -> None:
+    """Its port and its scrape target fail, and no page is asked for."""
+    stack = start()
+    stack.pair.marketplace.stop()
+    eventually(lambda: stack.prometheus.query('up{job="marketplace"} == 0'), 30)
+    code, found = stack.ask()
+    assert (code, failures(found)) == (1, {"shop", "scrape"})
+    assert "make run" in found["FAIL"][0]
+    assert any(line.startswith("page") for line in found["--"])
+
+
+def test_nobody_takes_traces(start: Start) -> None:
+    """The closed OTLP endpoint and both services' lost spans fail, and name the variable."""
+    stack = start()
+    stack.receiver.close()
+    code, found = stack.ask()
+    assert (code, failures(found)) == (1, {"OTLP", "spans"})
+    assert all("OTEL_EXPORTER_OTLP_ENDPOINT" in line for line in found["FAIL"])
+
+
+def test_prometheus_is_down(start: Start) -> None:
+    """It alone fails: the services' own metrics still tell of the page."""
+    stack = start()
+    stack.prometheus.close()
+    code, found = stack.ask()
+    assert (code, failures(found)) == (1, {"Prometheus"})
+
+
+def test_nothing_is_scraped(start: Start) -> None:
+    """A Prometheus without targets fails for each service."""
+    stack = start()
+    stack.prometheus.close()
+    other = Prometheus(stack.directory, {})
+    try:
+        code, found = stack.ask(PROMETHEUS_PORT=other.url.rpartition(":")[2])
+    finally:
+        other.close()
+    assert (code, [line.split()[0] for line in found["FAIL"]]) == (1, ["scrape", "scrape"])
+    assert all("scrape_configs in prometheus.yml" in line for line in found["FAIL"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "set OTEL_TRACES_SAMPLER to parentbased_always_on"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, "OTEL_TRACES_SAMPLER_ARG"),
+        ({"OTEL_SDK_DISABLED": "true"}, "without OTEL_SDK_DISABLED"),
+    ],
+)
+def test_there_are_no_traces(start: Start, variables: dict[str, str], told: str) -> None:
+    """A sampler that is off, and a disabled SDK, fail as sampling, with the variable that does it."""
+    code, found = start(**variables).ask()
+    assert (code, failures(found)) == (1, {"sampling"})
+    assert told in found["FAIL"][0]
+
+
+def test_traces_are_not_exported(start: Start) -> None:
+    """OTEL_TRACES_EXPORTER=none fails as spans of both services, and is named."""
+    code, found = start(OTEL_TRACES_EXPORTER="none").ask()
+    assert (code, failures(found)) == (1, {"spans"})
+    assert all("OTEL_TRACES_EXPORTER=none" in line for line in found["FAIL"])
+
+
+def test_a_page_fails(start: Start) -> None:
+    """A shop that answers 500 fails as page."""
+    (port,) = free_ports(1)
+    stack = start(MARKETPLACE_FAULTS_PORT=str(port))
+    command = [sys.executable, "-m", "services.faults", "on", "page-errors", "1"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"MARKETPLACE_FAULTS_PORT": str(port)}, check=True)
+    assert get(stack.pair.url)[0] == 500
+    code, found = stack.ask()
+    assert code == 1
+    assert any(line.startswith("page the shop answered 500") for line in found["FAIL"])
+
+
+@pytest.mark.parametrize(("off_s", "state"), [(0, "ok"), (4, "ok"), (60, "FAIL"), (-3600, "FAIL")])
+def test_clocks(off_s: int, state: str) -> None:
+    """A clock that is more than five seconds off fails, and it is told by how much."""
+    found = skew("Prometheus", formatdate(1e9 + off_s, usegmt=True), 1e9)
+    assert found.state == state
+    assert state == "ok" or f"{abs(off_s)} s" in found.words
+
+
+def test_a_wrong_setting_is_a_line(tmp_path: Path) -> None:
+    """The doctor's own settings are checked like any other."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.doctor"],
+        cwd=ROOT,
+        env=os.environ | {"GRAFANA_PORT": "x"},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("GRAFANA_PORT: 'x' is not allowed")

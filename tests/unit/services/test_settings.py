@@ -1,0 +1,91 @@
+"""Settings: a wrong one is reported in one line, and the table in docs/operations.md is the code's."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services import marketplace, recommendations
+from services.marketplace.config import Settings as Marketplace
+from services.recommendations.config import Settings as Recommendations
+from services.settings import load, table
+from tools.run.config import Settings as Pair
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "value", "allowed"),
+    [
+        (Recommendations, "RECOMMENDATIONS_PORT", "70000", "less than or equal to 65535"),
+        (Recommendations, "RECOMMENDATIONS_PORT", "http", "valid integer"),
+        (Recommendations, "BOOKS_FILE", "/nowhere.csv", "does not point to a file"),
+        (Recommendations, "LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        (Marketplace, "GRACE_S", "0", "greater than 0"),
+        (Marketplace, "RECOMMENDATIONS_TIMEOUT_MS", "0", "greater than or equal to 1"),
+        (Marketplace, "JAEGER_UI_URL", "ftp://x", "'http' or 'https'"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(
+    kind: type, variable: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """It names the variable, the value, what is allowed and what to do; the process ends with 2."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as ended:
+        load(kind)
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert told.startswith(f"{variable}: '{value}' is not allowed: ")
+    assert allowed in told
+    assert told.endswith("correct it, or leave it out for the default\n")
+    assert told.count("\n") == 1
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A database's address may hold a password: only its scheme is told."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://shop:hunter2@db/books")
+    with pytest.raises(SystemExit):
+        load(Marketplace)
+    told = capsys.readouterr().err
+    assert "hunter2" not in told
+    assert "its scheme is 'postgresql'; allowed are sqlite:///FILE and sqlite://" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (Recommendations, {"TLS_CERT_FILE"}),
+        (Recommendations, {"TLS_CLIENT_CA_FILE"}),
+        (Marketplace, {"RECOMMENDATIONS_KEY_FILE"}),
+        (Marketplace, {"RECOMMENDATIONS_CERT_FILE", "RECOMMENDATIONS_KEY_FILE"}),
+    ],
+)
+def test_settings_that_go_together(
+    kind: type, given: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of a pair of settings is told with the name of the other half."""
+    for variable in given:
+        monkeypatch.setenv(variable, str(ROOT / "pyproject.toml"))
+    with pytest.raises(SystemExit):
+        load(kind)
+    assert re.search("go together|needs", capsys.readouterr().err)
+
+
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable means the default."""
+    monkeypatch.setenv("RECOMMENDATIONS_PORT", "")
+    assert load(Recommendations).recommendations_port == 50051
+
+
+def test_the_settings_are_listed() -> None:
+    """The table has each setting of the code with its default, and no other."""
+    document = (ROOT / "docs/operations.md").read_text()
+    ours = {row for kind in (Pair, Recommendations, Marketplace) for row in table(kind)}
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", document, re.MULTILINE))
+    assert listed == {(name, f"`{default}`" if default else "", meaning) for name, default, meaning in ours}
+
+
+def test_packages_are_documented() -> None:
+    """The services say what they are."""
+    assert marketplace.__doc__
+    assert recommendations.__doc__
