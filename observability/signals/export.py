@@ -71,7 +71,10 @@ class SpanQueue(SpanProcessor):
         self._tally.add("telemetry_spans_dropped", "shutdown", self.spans.close(timeout_s))
         exporters, self._exporters = self._exporters or [], []
         for exporter in exporters:
-            exporter.shutdown()  # ends an export that hangs
+            try:
+                exporter.shutdown()  # ends an export that hangs
+            except Exception:
+                self._tally.failure("export")
         self.spans.join(END_S)
 
     def _export(self, batch: list[ReadableSpan]) -> None:
@@ -84,6 +87,8 @@ class SpanQueue(SpanProcessor):
                 self._send(batch, self._exporters)
 
     def _send(self, batch: list[ReadableSpan], exporters: list[SpanExporter]) -> None:
+        if not exporters:  # none of those that the settings name could be made
+            self._tally.add("telemetry_spans_dropped", "export_failed", len(batch))
         for exporter in exporters:
             delivered, lost = export(exporter, batch)
             self._tally.add("telemetry_spans_exported", "", delivered)

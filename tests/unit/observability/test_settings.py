@@ -294,6 +294,13 @@ class Kept(SpanExporter):
         names.extend(span.name for span in spans)
         return SpanExportResult.SUCCESS
 
+    def shutdown(self):
+        names.append("shut down")
+
+class Stubborn(Kept):
+    def shutdown(self):
+        raise KeyError("stubborn")
+
 class Marking(Sampler):
     def __init__(self, argument):
         self.argument = argument
@@ -310,6 +317,7 @@ def broken(*_):
 ENTRY_POINTS = """
 [opentelemetry_traces_exporter]
 kept = somebody:Kept
+stubborn = somebody:Stubborn
 broken = somebody:broken
 
 [opentelemetry_traces_sampler]
@@ -341,7 +349,7 @@ def test_what_is_installed_under_an_entry_point(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "Marking")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "theirs")
     assert exported(receiver) == ["made"]
-    assert sys.modules["somebody"].names == ["made"]
+    assert sys.modules["somebody"].names == ["made", "shut down"]
     assert receiver.attributes == [{"argument": "theirs"}]
     assert caplog.messages == []
 
@@ -367,6 +375,30 @@ def test_what_is_installed_and_broken(
     monkeypatch.setenv(variable, text)
     assert exported(receiver) == ["made"]
     assert [(record.levelname, record.message) for record in caplog.records] == [("ERROR", line)]
+
+
+@pytest.mark.usefixtures("somebody")
+def test_where_no_exporter_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spans are counted as lost."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "broken")
+    registry = CollectorRegistry()
+    telemetry = Telemetry("lost", registry=registry)
+    telemetry.tracer_provider.get_tracer("test").start_span("made").end()
+    telemetry.shutdown()
+    assert registry.get_sample_value("telemetry_spans_dropped_total", {"reason": "export_failed"}) == 1
+    assert registry.get_sample_value("telemetry_spans_exported_total") == 0
+
+
+@pytest.mark.usefixtures("somebody")
+def test_an_exporter_that_raises_at_its_end(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted, and the exporters after it are shut down."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "stubborn,kept")
+    registry = CollectorRegistry()
+    telemetry = Telemetry("ending", registry=registry)
+    telemetry.tracer_provider.get_tracer("test").start_span("made").end()
+    telemetry.shutdown()
+    assert registry.get_sample_value("telemetry_signal_failures_total", {"signal": "export"}) == 1
+    assert sys.modules["somebody"].names == ["made", "made", "shut down"]
 
 
 @pytest.mark.usefixtures("somebody")
