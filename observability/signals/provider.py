@@ -25,6 +25,7 @@ from observability.signals.spans import SCHEMA_URL, SCOPE, Beginning, LightSpan,
 
 OUR_ATTRIBUTES = 48  # more than we ever set on a span
 OUR_EVENT_ATTRIBUTES = 4
+END_S = 5.0
 MIN_S = 0.2  # what custom processors get at the end, even if the exporter took all the time
 
 
@@ -86,6 +87,11 @@ class Processors(SynchronousMultiSpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Make the spans of calls that have ended, and flush all processors."""
         return self._flush(timeout_millis / 1e3) and self.flush_made(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Make the spans of calls that have ended, and shut all processors down."""
+        self._flush(END_S)
+        super().shutdown()
 
     def flush_made(self, timeout_millis: int) -> bool:
         """Flush all processors."""

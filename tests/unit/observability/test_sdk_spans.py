@@ -397,6 +397,18 @@ def test_a_processor_that_raises_is_in_nobodys_way(method: str, edge: str) -> No
     assert server.value("telemetry_signal_failures_total", signal="tracing") >= 1
 
 
+def test_the_shutdown_of_the_provider_alone_loses_no_call() -> None:
+    """The spans of calls that have ended are made, and reach the processors, before these are shut down."""
+    server: Any = MemoryTelemetry()
+    processor = Redacting()
+    server.tracer_provider.add_span_processor(processor)
+    serve(server, nothing)
+    server.tracer_provider.shutdown()
+    assert processor.seen[-1][0] == "end"
+    assert processor.was_shut_down
+    server.shutdown()
+
+
 class Hanging(SpanProcessor):
     """Never comes back."""
 
