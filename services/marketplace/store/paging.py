@@ -21,7 +21,7 @@ class Page:
 
 
 def page_of(rows: Sequence[Row[Any]], backwards: bool, has_before: bool) -> Page:
-    """The page that the rows are, one more than it holds where there are more; backwards: in falling order."""
+    """The page that the rows make; one row too many says that there are more. Backwards: in falling order."""
     more, rows = len(rows) > PAGE, rows[:PAGE]
     rows = rows[::-1] if backwards else rows
     has_before, has_after = (more, True) if backwards else (has_before, more)
