@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
 
-from observability import checks, exporters, fork
+from observability import checks, fork
 from observability.call import Method
 from observability.grpc.aio_client import aio_client_interceptors
 from observability.grpc.aio_server import AioServerInterceptor
@@ -28,6 +28,7 @@ from observability.grpc.server import ServerInterceptor
 from observability.grpc.target import address_of
 from observability.journal import Journal
 from observability.settings import read, sampler, span_limits
+from observability.signals import exporters
 from observability.signals.export import SpanQueue
 from observability.signals.families import Families, shared
 from observability.signals.logs import JsonHandler, Logs, LogStream

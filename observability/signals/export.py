@@ -8,9 +8,9 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from observability.exporters import export
 from observability.mailbox import Mailbox
 from observability.settings import Settings
+from observability.signals.exporters import export
 from observability.tally import Tally
 
 END_S = 1.0  # what an export that has been ended may take to say so

@@ -19,8 +19,8 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from observability.call import FAULTS, MAX_DETAILS, Call, Failure, Metadata, Method, Record
-from observability.grpc.rich_status import error_info
 from observability.signals.provider import CallSpans
+from observability.signals.rich_status import error_info
 from observability.signals.spans import Beginning
 from observability.tally import Tally
 

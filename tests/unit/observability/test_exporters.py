@@ -126,9 +126,9 @@ def test_a_request_that_cannot_be_made_is_one_line(
     made.serve(*(["x"] * 50))
     assert made.counts() == (0, 50)
     assert receiver.names == []
-    assert [record.message for record in caplog.records if record.name == "observability.exporters"] == [
-        "spans that cannot be exported: 50"
-    ]
+    assert [
+        record.message for record in caplog.records if record.name == "observability.signals.exporters"
+    ] == ["spans that cannot be exported: 50"]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from observability import otlp
-from observability.otlp import REPEATING, Encoder
+from observability.signals import otlp
+from observability.signals.otlp import REPEATING, Encoder
 from observability.signals.spans import PlainSpan
 from observability.testing import MemoryTelemetry
 from tests.unit.observability.rpc import Sync, channel, sync_server

@@ -550,7 +550,9 @@ class Feeding(SpanExporter):
 def test_an_exporter_does_not_feed_itself(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The calls that an exporter makes are not recorded, whoever runs it."""
     feeding = Feeding()
-    monkeypatch.setattr("observability.exporters.make", lambda _: [feeding] if way == "telemetry" else [])
+    monkeypatch.setattr(
+        "observability.signals.exporters.make", lambda _: [feeding] if way == "telemetry" else []
+    )
     telemetry: Any = Telemetry("fed", registry=CollectorRegistry())
     if way != "telemetry":
         processor = SimpleSpanProcessor if way == "simple processor" else BatchSpanProcessor

@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 
 from observability.mailbox import PAUSE_S
-from observability.otlp import Encoder
 from observability.settings import EXPORTERS_GROUP, Settings
+from observability.signals.otlp import Encoder
 
 MAX_BYTES = 4 * 1024 * 1024  # what a gRPC server takes by default
 SLICE = 16  # spans that are encoded before other threads have their turn
