@@ -8,7 +8,7 @@ GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run faults fault heal drill doctor test coverage bench conformance lint format dashboards protobufs lock clean
+.PHONY: help run faults fault heal drill doctor test test-full test-stack test-all coverage bench conformance lint format dashboards protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,10 +31,18 @@ drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, printed 
 doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
 	@$(PY) -m tools.doctor $(ARGS)
 
-test: $(STAMP) $(GENERATED) ## run the whole test suite (ARGS=... goes to pytest)
-	$(PY) -m pytest $(ARGS)
+test: $(STAMP) $(GENERATED) ## run the tests that need Python alone, in two minutes or so (ARGS=... goes to pytest)
+	$(PY) -m pytest --ignore=tests/stack -m "not full" $(ARGS)
 
-coverage: $(STAMP) $(GENERATED) ## run the tests and show which lines they do not reach
+test-full: $(STAMP) $(GENERATED) ## run what test leaves out of the conformance matrix
+	$(PY) -m pytest --ignore=tests/stack -m full $(ARGS)
+
+test-stack: $(STAMP) $(GENERATED) ## run the tests that need Prometheus, Chromium or a container engine
+	$(PY) -m pytest tests/stack $(ARGS)
+
+test-all: test test-full test-stack ## run all three
+
+coverage: $(STAMP) $(GENERATED) ## run all tests and show which lines they do not reach
 	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write docs/cost.md (ARGS="--rounds 3 --only shipped")
@@ -43,12 +51,13 @@ bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write
 conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers, and write docs/conformance.md
 	PYTHONPATH=var/peers $(PY) -m tests.conformance
 
-lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, that the dashboards are their code's, and no generated code is committed
+lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, that dashboards are their code's and the proto serves old clients
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -c 'from importlinter.cli import lint_imports_command as c; c()'
 	$(PY) -m grafana --check
+	$(PY) -m protobufs.check
 	@! git ls-files | grep -E '_pb2(_grpc)?\.pyi?$$' || { echo 'generated code is committed'; exit 1; }
 
 format: $(STAMP) ## format the code and fix what ruff can fix

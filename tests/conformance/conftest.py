@@ -12,6 +12,7 @@ from tests.conformance.promises import Outcome
 from tests.conformance.run import Run
 from tests.conformance.stacks import Bare, Idle, Ours
 
+MAIN_FORMS = ("function", "generator")
 OF_GRPCIO = ("aio client/time remaining/", "aio client/both styles/")
 
 
@@ -80,10 +81,21 @@ def told(ours: Run) -> dict[str, Outcome]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Some cases leave coroutines and generators behind, on bare grpcio too: Python's complaints are theirs."""
+    """Mark the cases that `make test` leaves out.
+
+    Some cases leave coroutines and generators behind, on bare grpcio too: Python's complaints are theirs.
+    """
     for item in items:
-        if "tests/conformance" in item.nodeid:
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-            item.add_marker(
-                pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-            )
+        if "tests/conformance" not in item.nodeid:
+            continue
+        item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+        item.add_marker(pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"))
+        case = getattr(getattr(item, "callspec", None), "params", {}).get("case")
+        if case is not None and not is_core(case):
+            item.add_marker(pytest.mark.full)
+
+
+def is_core(case: Case) -> bool:
+    """Whether the case has the usual form of handler, or the client's own kind of server."""
+    group, _, form, *_ = case.name.split("/")
+    return case.client == case.flavour if group.endswith("client") else form in MAIN_FORMS

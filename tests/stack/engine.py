@@ -22,7 +22,9 @@ ENGINE = (
     and subprocess.run(["docker", "info"], check=False, capture_output=True).returncode == 0
 )
 
-needs_engine = pytest.mark.skipif(not ENGINE, reason="no container engine answers `docker info`")
+needs_engine = pytest.mark.skipif(
+    not ENGINE, reason="needs a container engine that answers `docker info`; with one: make test-stack"
+)
 
 
 def docker(*arguments: str, timeout_s: float = 60) -> str:

@@ -72,7 +72,9 @@ def test_both_services_are_built_alike() -> None:
     assert stages[0] == stages[1]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not there")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool; with it on PATH: make test-stack"
+)
 def test_prometheus_can_be_configured_so() -> None:
     """promtool finds no fault in prometheus.yml and what it names."""
     done = subprocess.run(

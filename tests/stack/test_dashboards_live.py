@@ -17,7 +17,7 @@ from tests.stack import boards
 from tests.stack.boards import Query
 from tests.stack.scraper import PROGRAM, Prometheus
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="prometheus is not on PATH")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Prometheus; with it on PATH: make test-stack")
 
 # One page in twenty is for a category that does not exist: under the threshold of NotFoundSurge.
 PATHS = ["/?category=42", "/", "/books", "/books?q=orient", "/books/1", "/livez", *["/", "/books/2"] * 7]

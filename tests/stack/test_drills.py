@@ -32,7 +32,9 @@ PEOPLE = 6
 PATHS = ["/", "/books/1", "/books", "/", "/books/2", "/?category=2"]
 SERVER, CLIENT = 2, 3
 
-needs_prometheus = pytest.mark.skipif(PROGRAM is None, reason="prometheus is not on PATH")
+needs_prometheus = pytest.mark.skipif(
+    PROGRAM is None, reason="needs Prometheus; with it on PATH: make test-stack"
+)
 
 
 class Story(NamedTuple):

@@ -31,7 +31,7 @@ def promtool(*words: str | Path) -> None:
     """Run promtool, which must find no fault."""
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("promtool is not on PATH")
+        pytest.skip("needs promtool; with it on PATH: make test-stack")
     done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -125,7 +125,7 @@ def test_rules_read_what_the_services_expose(tmp_path: Path) -> None:
     assert families <= exposed
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="prometheus is not on PATH")
+@pytest.mark.skipif(PROGRAM is None, reason="needs Prometheus; with it on PATH: make test-stack")
 def test_rules_hold_on_the_real_services(tmp_path: Path) -> None:
     """While people read, every recorded rule has a value, no alert fires or is about to, and runbooks' queries work."""
     with pair(tmp_path) as (both, _):

@@ -53,7 +53,7 @@ def test_prometheus_accepts_the_faster_rules(factor: float, tmp_path: Path) -> N
     """promtool finds as many rules in the time-lapse of alerts.yml as in alerts.yml, and no fault."""
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not on PATH")
+        pytest.skip("needs promtool; with it on PATH: make test-stack")
     original = ROOT / "alerts.yml"
     shorter = tmp_path / "alerts.yml"
     shorter.write_text(faster(original.read_text(), factor))

@@ -76,7 +76,7 @@ def test_each_link_is_there() -> None:
             assert path.removeprefix("/d/") in boards.boards()
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="prometheus is not on PATH")
+@pytest.mark.skipif(PROGRAM is None, reason="needs Prometheus; with it on PATH: make test-stack")
 def test_the_story_comes_true(tmp_path: Path) -> None:
     """Run on the pair, the make commands do what the tour says, and the log says what it quotes."""
     ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))

@@ -138,7 +138,9 @@ def test_traces_go_to_the_endpoint_that_the_user_names(start: Start, ports: dict
     assert "\ntrace " not in pair.out
 
 
-@pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not on PATH")
+@pytest.mark.skipif(
+    not shutil.which("prometheus"), reason="needs Prometheus; with it on PATH, run this again"
+)
 def test_prometheus_scrapes_both_services_and_is_not_needed(start: Start, ports: dict[str, str]) -> None:
     """Prometheus finds both services up; when it dies, one line says so and the shop goes on."""
     pair = start().wait_until_ready()
@@ -150,7 +152,9 @@ def test_prometheus_scrapes_both_services_and_is_not_needed(start: Start, ports:
     assert pair.end(signal.SIGTERM) == 0
 
 
-@pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not on PATH")
+@pytest.mark.skipif(
+    not shutil.which("prometheus"), reason="needs Prometheus; with it on PATH, run this again"
+)
 def test_prometheus_port_in_use_is_told_and_the_pair_goes_on(start: Start, ports: dict[str, str]) -> None:
     """Prometheus is an extra: without its port the pair starts all the same."""
     with socket.create_server(("127.0.0.1", int(ports["PROMETHEUS_PORT"]))):

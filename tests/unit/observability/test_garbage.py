@@ -123,25 +123,28 @@ def test_while_a_line_is_written(ask: Any) -> None:
     assert sorted(line["status"] for line in lines) == ["CANCELLED", "OK"]
 
 
-@pytest.mark.skipif(not shared(), reason="is run by the test below")
-@ASKS
-def test_while_a_shared_counter_is_written(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dropped call may end while prometheus_client writes to its files, under the one lock that they have."""
-    write = MmapedDict.write_value
+if shared():  # the test below runs it, in a process of its own
 
-    def collecting(values: MmapedDict, *arguments: Any) -> None:
-        gc.collect()
-        write(values, *arguments)
+    @ASKS
+    def test_while_a_shared_counter_is_written(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A dropped call may end while prometheus_client writes to its files, under the one lock that they have."""
+        write = MmapedDict.write_value
 
-    server, client = MemoryTelemetry(), MemoryTelemetry()
-    in_time(lambda: ask(server, client, lambda: monkeypatch.setattr(MmapedDict, "write_value", collecting)))
-    assert ended(client) == {"OK": 1, "CANCELLED": 1}
+        def collecting(values: MmapedDict, *arguments: Any) -> None:
+            gc.collect()
+            write(values, *arguments)
+
+        server, client = MemoryTelemetry(), MemoryTelemetry()
+        in_time(
+            lambda: ask(server, client, lambda: monkeypatch.setattr(MmapedDict, "write_value", collecting))
+        )
+        assert ended(client) == {"OK": 1, "CANCELLED": 1}
 
 
 @pytest.mark.parametrize("ask", ["ask_blocking", "ask_on_asyncio"])
 def test_where_processes_share_their_metrics(ask: str, tmp_path: Path) -> None:
     """The test above passes in a process with prometheus_client's multiprocess mode."""
-    test = f"{__file__}::{test_while_a_shared_counter_is_written.__name__}[{ask}]"
+    test = f"{__file__}::test_while_a_shared_counter_is_written[{ask}]"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--no-cov", "-p", "no:cacheprovider", test],
         env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},

@@ -68,7 +68,9 @@ def test_declared_series_start_at_zero(scraped: Any) -> None:
     )
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool; with it on PATH, run this again"
+)
 def test_promtool_accepts_the_metrics(scraped: Any) -> None:
     """promtool finds nothing to say against names and format."""
     done = subprocess.run(

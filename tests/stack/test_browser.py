@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.processes import Pair, pair
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is on PATH")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; with one on PATH: make test-stack")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 PAGES = ["/", "/books", "/books?q=the", "/books/4", "/?category=42"]
 

@@ -17,7 +17,7 @@ from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
 from tests.stack.scraper import PROGRAM, Prometheus
 from tools.doctor.parts import skew
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="prometheus is not on PATH")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Prometheus; with it on PATH: make test-stack")
 
 
 class Stack(NamedTuple):
@@ -54,20 +54,27 @@ Start = Callable[..., Stack]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the stack with more variables for both services, and stops what is left of it."""
-    (tmp_path / "var").symlink_to(tmp_path)
     with ExitStack() as running:
-
-        def start(**variables: str) -> Stack:
-            both, receiver = running.enter_context(pair(tmp_path, **variables))
-            prometheus = Prometheus(tmp_path, both.metrics)
-            running.callback(prometheus.close)
-            eventually(lambda: len(prometheus.query("up")) == 2, 30)
-            return Stack(both, receiver, prometheus, tmp_path, _told(both, receiver, prometheus) | variables)
-
-        yield start
+        yield lambda **variables: _started(running, tmp_path, **variables)
 
 
-def _told(both: Pair, receiver: Receiver, prometheus: Prometheus) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def well(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that tests leave as it is."""
+    with ExitStack() as running:
+        yield _started(running, tmp_path_factory.mktemp("well"))
+
+
+def _started(running: ExitStack, directory: Path, **variables: str) -> Stack:
+    (directory / "var").symlink_to(directory)
+    both, receiver = running.enter_context(pair(directory, **variables))
+    prometheus = Prometheus(directory, both.metrics)
+    running.callback(prometheus.close)
+    eventually(lambda: len(prometheus.query("up")) == 2, 30)
+    return Stack(both, receiver, prometheus, directory, _addresses(both, receiver, prometheus) | variables)
+
+
+def _addresses(both: Pair, receiver: Receiver, prometheus: Prometheus) -> dict[str, str]:
     return {
         "MARKETPLACE_PORT": both.url.rpartition(":")[2],
         "MARKETPLACE_METRICS_PORT": str(both.metrics["marketplace"]),
@@ -83,9 +90,9 @@ def failures(found: dict[str, list[str]]) -> set[str]:
     return {line.split()[0] for line in found["FAIL"]}
 
 
-def test_all_is_well(start: Start) -> None:
+def test_all_is_well(well: Stack) -> None:
     """Nothing fails, and the page is followed to the metrics, the spans and both logs; the exit code is 0."""
-    code, found = start().ask()
+    code, found = well.ask()
     assert (code, found["FAIL"]) == (0, [])
     for name in ("shop", "recommendations", "OTLP", "Prometheus", "clock", "page", "metrics", "sampling"):
         assert any(line.startswith(name) for line in found["ok"])
@@ -124,21 +131,17 @@ def test_nobody_takes_traces(start: Start) -> None:
     assert all("OTEL_EXPORTER_OTLP_ENDPOINT" in line for line in found["FAIL"])
 
 
-def test_prometheus_is_down(start: Start) -> None:
-    """It alone fails: the services' own metrics still tell of the page."""
-    stack = start()
-    stack.prometheus.close()
-    code, found = stack.ask()
+def test_prometheus_is_down(well: Stack) -> None:
+    """It alone fails: the page is followed by the services' own metrics."""
+    code, found = well.ask(PROMETHEUS_PORT=str(free_ports(1)[0]))
     assert (code, failures(found)) == (1, {"Prometheus"})
 
 
-def test_nothing_is_scraped(start: Start) -> None:
+def test_nothing_is_scraped(well: Stack, tmp_path: Path) -> None:
     """A Prometheus without targets fails for each service."""
-    stack = start()
-    stack.prometheus.close()
-    other = Prometheus(stack.directory, {})
+    other = Prometheus(tmp_path, {})
     try:
-        code, found = stack.ask(PROMETHEUS_PORT=other.url.rpartition(":")[2])
+        code, found = well.ask(PROMETHEUS_PORT=other.url.rpartition(":")[2])
     finally:
         other.close()
     assert (code, [line.split()[0] for line in found["FAIL"]]) == (1, ["scrape", "scrape"])
