@@ -1,9 +1,12 @@
-"""For tests: telemetry that stays in memory, and a way to wait for what happens on another thread."""
+"""For tests: telemetry that stays in memory, and a way to wait for what happens on another thread.
+
+With pytest, the fixture `telemetry` of observability.pytest_plugin is a MemoryTelemetry.
+"""
 
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -19,7 +22,8 @@ T = TypeVar("T")
 class MemoryTelemetry(Telemetry):
     """Telemetry whose spans, metrics and log lines can be asked for; it takes the arguments of Telemetry.
 
-    Each of them flushes first, so it includes every call that has ended.
+    Each question flushes first, so its answer includes every call that has ended. `spans`, `lines` and
+    `value` give what there is; the others find one thing, or raise AssertionError with what was there.
     """
 
     def __init__(self, service: str = "test", **options: Any) -> None:
@@ -49,6 +53,58 @@ class MemoryTelemetry(Telemetry):
             for sample in metric.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    def span(self, name: str, *, kind: str = "", status: str = "") -> ReadableSpan:
+        """The one span of that name, such as "Greeter/Hello" or "GET /books".
+
+        kind is "server", "client" or "internal"; status is gRPC's name, such as "NOT_FOUND".
+        """
+        spans = self.spans()
+        found = [
+            span
+            for span in spans
+            if span.name == name and kind in {"", _kind(span)} and status in {"", _status(span)}
+        ]
+        wanted = " ".join(word for word in ("span", name, kind, status) if word)
+        return _one(found, wanted, (f"{span.name} {_kind(span)} {_status(span)}" for span in spans))
+
+    def line(self, **fields: Any) -> dict[str, Any]:
+        """The one log line that has these fields, such as event="grpc.server.call"."""
+        lines = self.lines()
+        found = [line for line in lines if fields.items() <= line.items()]
+        return _one(found, f"line with {fields}", map(json.dumps, lines))
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of the one series that has these labels, such as grpc_code="OK"."""
+        samples = [
+            sample for metric in self.registry.collect() for sample in metric.samples if sample.name == name
+        ]
+        found = [sample.value for sample in samples if labels.items() <= sample.labels.items()]
+        return _one(
+            found, f"series {name}{labels}", (f"{sample.labels} {sample.value}" for sample in samples)
+        )
+
+    def assert_one_trace(self) -> str:
+        """The id, 32 hexadecimal digits, of the one trace that all spans and lines belong to."""
+        spans = {f"{span.context.trace_id:032x}" for span in self.spans() if span.context}
+        lines = {line["trace_id"] for line in self.lines() if "trace_id" in line}
+        return _one([*(spans | lines)], "trace", [f"spans: {sorted(spans)}", f"lines: {sorted(lines)}"])
+
+
+def _kind(span: ReadableSpan) -> str:
+    return span.kind.name.lower()
+
+
+def _status(span: ReadableSpan) -> str:
+    return str((span.attributes or {}).get("rpc.status_code", ""))
+
+
+def _one(found: Sequence[T], wanted: str, there: Iterable[str]) -> T:
+    if len(found) != 1:
+        raise AssertionError(
+            "\n  ".join([f"there must be one {wanted}, got {len(found)}; there are", *there])
+        )
+    return found[0]
 
 
 def eventually(condition: Callable[[], T], timeout_s: float = 10.0) -> T:

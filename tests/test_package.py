@@ -38,6 +38,23 @@ else:
     raise SystemExit("no error")
 """
 
+TESTED = """
+import grpc
+from concurrent.futures import ThreadPoolExecutor
+
+
+def test_hello(telemetry):
+    server = grpc.server(ThreadPoolExecutor(), interceptors=telemetry.server_interceptors())
+    hello = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Greeter", {"Hello": hello}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        channel.unary_unary("/Greeter/Hello")(b"")
+    server.stop(None).wait()
+    telemetry.span("Greeter/Hello", status="OK")
+"""
+
 
 def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, capture_output=True, check=False, **options)
@@ -112,6 +129,15 @@ def test_flask_is_an_extra(python: Path, tmp_path: Path) -> None:
     """Without Flask, instrument_flask names the extra that brings it."""
     done = run(python, "-c", NO_FLASK, cwd=tmp_path, env={"OTEL_TRACES_EXPORTER": "none"})
     assert done.returncode == 0, done.stderr
+
+
+def test_the_pytest_plugin(python: Path, tmp_path: Path) -> None:
+    """Where the package is installed, tests have the fixture `telemetry`."""
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pytest")
+    assert run(*pip, "--constraint", constraints(tmp_path), timeout=300).returncode == 0
+    (tmp_path / "test_hello.py").write_text(TESTED)
+    done = run(python, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_consumer_is_typed(python: Path, tmp_path: Path) -> None:
