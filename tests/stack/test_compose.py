@@ -63,15 +63,6 @@ class Visitor:
         self._thread.join()
 
 
-def test_both_services_are_built_alike() -> None:
-    """The build stage of the two services' images is one text, so that they share its layers."""
-    stages = [
-        (ROOT / f"services/{name}/Dockerfile").read_text().split("FROM ")[1]
-        for name in ("marketplace", "recommendations")
-    ]
-    assert stages[0] == stages[1]
-
-
 @pytest.mark.skipif(
     shutil.which("promtool") is None, reason="needs promtool; with it on PATH: make test-stack"
 )
@@ -116,6 +107,17 @@ def test_images_are_small_and_say_what_they_are(stack: Stack) -> None:
         assert config["Healthcheck"]["Test"], name
         assert config["Labels"]["org.opencontainers.image.title"] == name
         assert config["Labels"]["org.opencontainers.image.version"] == __version__
+
+
+@needs_engine
+@pytest.mark.parametrize(("name", "other"), [SERVICES[:2], SERVICES[1::-1]])
+def test_an_image_holds_its_own_service_alone(stack: Stack, name: str, other: str) -> None:
+    """The code of the other service is not in it."""
+    (container,) = stack.containers(name)
+    assert {name, "faults", "feed.py"} <= {*docker("exec", container, "ls", "services").split()} - {other}
+    assert (
+        docker("exec", container, "sh", "-c", f"ls -d services/{other} 2>/dev/null || echo none") == "none\n"
+    )
 
 
 @needs_engine
