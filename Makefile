@@ -64,7 +64,7 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-dashboards: $(STAMP) ## write grafana/dashboards/*.json from their code
+dashboards: $(STAMP) ## write grafana/dashboards/*.json and alerts.yml from their code
 	$(PY) -m grafana
 
 protobufs: $(GENERATED) ## generate the protobuf code

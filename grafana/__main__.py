@@ -1,23 +1,28 @@
-"""`python -m grafana`: writes the dashboards; with --check it only says which of the files differ."""
+"""`python -m grafana`: writes the dashboards and alerts.yml; --check only says which of the files differ."""
 
 import json
 import sys
 from pathlib import Path
 
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import bookshop, calls, telemetry
+from grafana import alerts, bookshop, calls, rules, telemetry
 
 FOLDER = Path(__file__).parent / "dashboards"
+ALERTS = Path(__file__).parents[1] / "alerts.yml"
+HEADER = "# Written by `make dashboards` from grafana/rules.py and grafana/alerts.py.\n"
 
 
 def files() -> dict[Path, str]:
     """The files that there should be, with their text."""
     boards = (bookshop.dashboard(), calls.dashboard(), telemetry.dashboard())
-    return {
+    written = {
         FOLDER / f"{board.uid}.json": json.dumps(board, cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
         for board in boards
     }
+    groups = {"groups": [*rules.groups(), alerts.group()]}
+    return written | {ALERTS: HEADER + yaml.safe_dump(groups, sort_keys=False, width=110)}
 
 
 def main() -> None:
@@ -27,7 +32,7 @@ def main() -> None:
     stray = set(FOLDER.glob("*.json")) - files().keys()
     if check and (different or stray):
         names = ", ".join(sorted(path.name for path in {*different, *stray}))
-        sys.exit(f"grafana/dashboards: {names}: not what the code says; run `make dashboards`")
+        sys.exit(f"{names}: not what the code in grafana/ says; run `make dashboards`")
     if not check:
         for path in different:
             path.write_text(files()[path])

@@ -2,14 +2,13 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana import colours
+from grafana import colours, slo
 from grafana.board import Row, board
 from grafana.objectives import objectives
 from grafana.panels import HALF, Query, graph, heat, note, number, rows
 from grafana.whom import who_calls_whom
 
-# As in alerts.yml: what a reader asks for.
-PAGES = 'job=~"$service", http_route!~"/(livez|readyz|metrics|static/.*)|_OTHER"'
+PAGES = f'job=~"$service", {slo.PAGES}'
 COUNT = "http_server_request_duration_seconds_count"
 BUCKET = "http_server_request_duration_seconds_bucket"
 CALLS = 'job=~"$service", grpc_method=~"$method", grpc_service!~"grpc[.].*"'  # health checks are none
@@ -35,7 +34,7 @@ def _well() -> Row:
         return f"sum(increase({series}[$__range]))"
 
     failed = count(f'{COUNT}{{{PAGES}, http_response_status_code=~"5.."}}')
-    fast = count(f'{BUCKET}{{{PAGES}, le="0.3"}}')
+    fast = count(f'{BUCKET}{{{PAGES}, le="{slo.SLOW_S}"}}')
     every = f"({count(f'{COUNT}{{{PAGES}}}')} > 0)"
     return "Is it well?", [
         number(
@@ -157,7 +156,7 @@ def _latency() -> Row:
             *(Query(quantile(f"0.{q}"), f"p{q}", exemplars=q == "99") for q in ("50", "90", "99")),
             shades=colours.QUANTILES,
             width=HALF,
-            limits=[(0.3, colours.BAD)],
+            limits=[(slo.SLOW_S, colours.BAD)],
         ).height(9),
         graph(
             "p99 by HTTP status",

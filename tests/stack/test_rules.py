@@ -115,6 +115,17 @@ def test_runbooks_name_what_there_is() -> None:
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
 
 
+def test_each_recorded_series_is_read() -> None:
+    """By a dashboard, an alert or a runbook, or by a rule that is read itself."""
+    texts = [rule["expr"] for rule in ALERTS]
+    texts += [*(query.asked for query in boards.queries()), *_queries_of_runbooks()]
+    read: set[str] = set()
+    while found := {name for text in texts for name in boards.names(text)} & RECORDED.keys() - read:
+        read |= found
+        texts = [RECORDED[name] for name in found]
+    assert read == RECORDED.keys()
+
+
 def test_rules_read_what_the_services_expose(tmp_path: Path) -> None:
     """Each name in a rule is a metric of one of the running services, or is recorded, or is Prometheus' own."""
     read = set().union(*(boards.names(rule["expr"]) for rule in RULES))

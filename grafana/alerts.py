@@ -1,0 +1,137 @@
+"""When Prometheus calls a person. runbook_url is a path in this repository, which has no public address."""
+
+from typing import Any
+
+from grafana.slo import MIN_RATE, burning
+
+SERVICES = "marketplace|recommendations"
+GROWTH = (
+    48 * 2**20
+)  # a quarter of what recommendations may use; 5000 pages make neither service grow by 6 MiB
+METHOD = "{{ $labels.grpc_service }}/{{ $labels.grpc_method }}"
+SHARE = "{{ $value | humanizePercentage }}"
+
+
+def group() -> dict[str, Any]:
+    """The group of all alerts."""
+    return {"name": "alerts", "rules": [*_objectives(), *_faults(), *_telemetry()]}
+
+
+def _alert(
+    name: str, severity: str, expr: str, summary: str, dashboard: str, wait: str = ""
+) -> dict[str, Any]:
+    """wait is how long the expression must hold; severity is "page" (now) or "ticket" (in office hours)."""
+    return {
+        "alert": name,
+        "expr": expr,
+        **({"for": wait} if wait else {}),
+        "labels": {"severity": severity},
+        "annotations": {
+            "summary": summary,
+            "runbook_url": f"docs/runbooks/{name}.md",
+            "dashboard_url": f"http://localhost:3000/d/{dashboard}?var-service={{{{ $labels.job }}}}",
+        },
+    }
+
+
+def _objectives() -> list[dict[str, Any]]:
+    budgets = (
+        ("PagesAvailabilityBurn", "failed", "fail, and the objective allows 0.1 %."),
+        ("PagesLatencyBurn", "slow", "take over 300 ms, and the objective allows 5 %."),
+    )
+    return [
+        _alert(
+            name,
+            severity,
+            burning(kind, severity),
+            f"{SHARE} of the pages of {{{{ $labels.job }}}} {words}",
+            "bookshop",
+        )
+        for name, kind, words in budgets
+        for severity in ("page", "ticket")
+    ]
+
+
+def _faults() -> list[dict[str, Any]]:
+    not_found = _alert(
+        "NotFoundSurge",
+        "ticket",
+        "job_method:grpc_server_not_found:ratio_rate5m > 0.1 and"
+        f" sum by (job, grpc_service, grpc_method) (rate(grpc_server_handled_total[5m])) > {MIN_RATE}",
+        f"{SHARE} of the calls of {METHOD} end with NOT_FOUND.",
+        "grpc",
+        "1m",
+    )
+    not_found["annotations"]["dashboard_url"] += "&var-method={{ $labels.grpc_method }}&var-code=NOT_FOUND"
+    return [
+        # Where Prometheus finds targets by DNS, a service that is gone is no target and has no `up`.
+        _alert(
+            "ServiceDown",
+            "page",
+            f'count by (job) (up{{job=~"{SERVICES}"}} == 0)'
+            ' or absent(up{job="marketplace"}) or absent(up{job="recommendations"})',
+            "{{ $value }} of the instances of {{ $labels.job }} cannot be scraped.",
+            "bookshop",
+            "30s",
+        ),
+        _alert(
+            "RecommendationsDegraded",
+            "page",
+            "job:marketplace_recommendations_degraded:ratio_rate5m > 0.05 and sum by (job)"
+            f' (rate(grpc_client_handled_total{{grpc_service="Recommendations"}}[5m])) > {MIN_RATE}',
+            f"{SHARE} of the pages that ask for recommendations are shown without them.",
+            "bookshop",
+            "1m",
+        ),
+        not_found,
+        _alert(
+            "Saturation",
+            "page",
+            "avg_over_time(instance:http_server_threads_busy:ratio[1m]) > 0.8"
+            " or avg_over_time(instance:grpc_server_pool_busy:ratio[1m]) > 0.8",
+            f"{SHARE} of the threads of {{{{ $labels.job }}}} at {{{{ $labels.instance }}}} are busy.",
+            "grpc",
+            "1m",
+        ),
+        _alert(
+            "MemoryGrowth",
+            "ticket",
+            f'process_resident_memory_bytes{{job=~"{SERVICES}"}}'
+            f' - min_over_time(process_resident_memory_bytes{{job=~"{SERVICES}"}}[1h]) > {GROWTH}',
+            "{{ $labels.job }} at {{ $labels.instance }} grew by {{ $value | humanize1024 }}B in an hour.",
+            "telemetry",
+            "2m",
+        ),
+    ]
+
+
+def _telemetry() -> list[dict[str, Any]]:
+    lost = "job_reason:telemetry_spans_dropped:ratio_rate5m"
+    spans = f"{SHARE} of the spans of {{{{ $labels.job }}}} are"
+    return [
+        _alert(
+            "TelemetryDroppingSpans",
+            "ticket",
+            f'{lost}{{reason="queue_full"}} > 0.05',
+            f"{spans} dropped because the queue for the exporter is full.",
+            "telemetry",
+            "1m",
+        ),
+        _alert(
+            "ExporterFailing",
+            "ticket",
+            f'{lost}{{reason="export_failed"}} > 0.05',
+            f"{spans} lost because their export fails.",
+            "telemetry",
+            "1m",
+        ),
+        # A signal's series begins with its first failure, which increase() cannot see.
+        _alert(
+            "SignalFailing",
+            "ticket",
+            "sum by (job, signal) (increase(telemetry_signal_failures_total[5m]) > 0"
+            " or (telemetry_signal_failures_total > 0 unless telemetry_signal_failures_total offset 5m))",
+            "{{ $labels.signal }} of {{ $labels.job }} failed {{ $value | humanize }} times in 5 minutes.",
+            "telemetry",
+        ),
+    ]
