@@ -1,10 +1,18 @@
-PYTHON ?= python3
 # Always `python -m`: the scripts in .venv/bin do not work under a path with a space in it.
 PY := .venv/bin/python
 STAMP := .venv/.installed
 PEERS := var/peers/.installed
 PROTOS := $(wildcard protobufs/*.proto)
 GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
+
+# A Python that is named is the one of .venv, which is made again if it is not.
+VERSION := -c 'import sys; print(sys.version)'
+ifdef PYTHON
+ifneq ($(shell $(PYTHON) $(VERSION)),$(shell test -x $(PY) && $(PY) $(VERSION)))
+.PHONY: $(STAMP)
+endif
+endif
+PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -84,8 +92,8 @@ clean: ## remove what the other targets made
 
 # --clear: an install that was interrupted leaves no stamp, and is made again.
 $(STAMP): requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' || \
+		{ echo "PYTHON must be Python 3.11 to 3.15, got $(PYTHON); name one that is: make PYTHON=python3.12 ..."; exit 1; }
 	@echo 'Installing the locked dependencies into .venv, this once ...'
 	@$(PYTHON) -m venv --clear .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt

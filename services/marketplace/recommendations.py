@@ -103,6 +103,7 @@ class Recommendations:
 
     def close(self) -> None:
         """Close the channel."""
+        self._channel.unsubscribe(self._watch)  # gRPC's thread that watches would raise on a closed channel
         self._channel.close()
 
     def _watch(self, state: grpc.ChannelConnectivity) -> None:

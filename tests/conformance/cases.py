@@ -181,6 +181,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         value = re.sub(r" at 0x[0-9a-f]+", "", value)
         value = value.replace("Stream removed (Deadline Exceeded)", "Deadline Exceeded")
+        value = re.sub(r"\(expected 2, got \d+\)", "(expected 2)", value)  # Python's own words, since 3.14
         return re.sub(r"(127\.0\.0\.1|::1%5D|::1\]):\d+", r"\1:PORT", value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
