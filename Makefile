@@ -1,11 +1,14 @@
 # Always `python -m`: the scripts in .venv/bin do not work under a path with a space in it.
-PY := .venv/bin/python
-STAMP := .venv/.installed
+# Another environment beside it: make test VENV=var/3.12 PYTHON=python3.12, or REQUIREMENTS=requirements-lowest.txt.
+VENV := .venv
+REQUIREMENTS := requirements-dev.txt
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
 PEERS := var/peers/.installed
 PROTOS := $(wildcard protobufs/*.proto)
 GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
 
-# A Python that is named is the one of .venv, which is made again if it is not.
+# A Python that is named is the one of the environment, which is made again if it is not.
 VERSION := -c 'import sys; print(sys.version)'
 ifdef PYTHON
 ifneq ($(shell $(PYTHON) $(VERSION)),$(shell test -x $(PY) && $(PY) $(VERSION)))
@@ -87,16 +90,16 @@ lock: ## resolve the ranges of pyproject.toml again, to the newest versions (nee
 		--group load --output-file tools/load/requirements.txt
 
 clean: ## remove what the other targets made
-	rm -rf .venv var .coverage .coverage.* .*_cache .hypothesis $(GENERATED)
+	rm -rf $(VENV) var .coverage .coverage.* .*_cache .hypothesis $(GENERATED)
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --clear: an install that was interrupted leaves no stamp, and is made again.
-$(STAMP): requirements-dev.txt
+$(STAMP): $(REQUIREMENTS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' || \
 		{ echo "PYTHON must be Python 3.11 to 3.15, got $(PYTHON); name one that is: make PYTHON=python3.12 ..."; exit 1; }
-	@echo 'Installing the locked dependencies into .venv, this once ...'
-	@$(PYTHON) -m venv --clear .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@echo 'Installing the locked dependencies into $(VENV), this once ...'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(REQUIREMENTS)
 	@touch $@
 
 # What our telemetry is compared with; nothing else uses it.
