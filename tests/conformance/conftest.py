@@ -13,6 +13,7 @@ from tests.conformance.run import Run
 from tests.conformance.stacks import Bare, Idle, Ours
 
 MAIN_FORMS = ("function", "generator")
+SECOND_TRIES: list[str] = []  # on a busy machine, a deadline may pass before the server hears of a call
 OF_GRPCIO = ("aio client/time remaining/", "aio client/both styles/")
 
 
@@ -93,6 +94,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         case = getattr(getattr(item, "callspec", None), "params", {}).get("case")
         if case is not None and not is_core(case):
             item.add_marker(pytest.mark.full)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report the cases that were run again, alone, before they were judged."""
+    if SECOND_TRIES:
+        names = "; ".join(sorted(SECOND_TRIES))
+        terminalreporter.write_line(
+            f"conformance: {len(SECOND_TRIES)} cases were tried a second time: {names}"
+        )
 
 
 def is_core(case: Case) -> bool:

@@ -11,6 +11,7 @@ import sentry_sdk
 from sentry_sdk.transport import Transport
 
 from tests.conformance.composed import Composition, Result, compositions, run
+from tests.conformance.conftest import SECOND_TRIES
 from tests.conformance.world import Loop
 
 AT_ONCE = 4
@@ -126,6 +127,7 @@ def test_transparent(composition: Composition, runs: Runs) -> None:
     """What client and handlers see of each call is what they see of the same composition without ours."""
     found = differences(runs.ours(composition), runs.bare(composition))
     if found:
+        SECOND_TRIES.append(str(composition))
         found = differences(runs.alone(composition, True), runs.alone(composition, False))
     assert found == {}
 
@@ -137,6 +139,7 @@ def test_true(composition: Composition, runs: Runs) -> None:
     """
     result = runs.ours(composition)
     if result.wrong:
+        SECOND_TRIES.append(str(composition))
         result = runs.alone(composition, True)
     assert result.wrong == []
     bare = runs.bare(composition)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conformance.all_cases import CASES
 from tests.conformance.cases import Case
+from tests.conformance.conftest import SECOND_TRIES
 from tests.conformance.judging import outcomes
 from tests.conformance.promises import Outcome, ask
 from tests.conformance.run import Run
@@ -17,6 +18,7 @@ def test_true(case: Case, told: dict[str, Outcome]) -> None:
     """Both sides' spans, metrics and log lines keep every promise that the case can show."""
     outcome = told[case.name]
     if broken(outcome) and was_late(outcome):
+        SECOND_TRIES.append(case.name)
         outcome = alone(case)
     assert not broken(outcome), (outcome.client_saw, outcome.seen.events, outcome.server, outcome.client)
 
