@@ -31,7 +31,7 @@ from observability.settings import read, sampler, span_limits
 from observability.signals import exporters
 from observability.signals.export import SpanQueue
 from observability.signals.families import Families, shared
-from observability.signals.logs import JsonHandler, Logs, LogStream
+from observability.signals.logs import Capture, Logs, LogStream
 from observability.signals.metrics import BUCKETS_S, ExtraLabel, Metrics, Options
 from observability.signals.own import OwnMetrics
 from observability.signals.provider import CallSpans, OwnCallSpans
@@ -102,7 +102,7 @@ class Telemetry:
         for side in ("server", "client"):
             self._metrics.view(side)
         self._stream = LogStream(log_stream or sys.stdout, self.service, self.tally)
-        self._log_handler: JsonHandler | None = None
+        self._capture: Capture | None = None
         self._queue = self._processor() if tracer_provider is None else None
         self._spans = self._call_spans(tracer_provider, version)
         self.tracer_provider = tracer_provider or self._spans.provider  # type: ignore[attr-defined]
@@ -209,10 +209,12 @@ class Telemetry:
         HttpEdge(self.journal, self.tracer_provider, self._settings.excluded_urls).instrument(app)
 
     def capture_logs(self, level: str = "INFO") -> None:
-        """Write the lines of Python's logging, from this level on, as JSON with the trace id."""
-        if self._log_handler is None:
-            self._log_handler = JsonHandler(self._stream)
-            logging.getLogger().addHandler(self._log_handler)
+        """Write the lines of Python's logging, from this level on, as JSON with the trace id.
+
+        Until the shutdown, it stands in for handlers of the root logger that write to the same stream.
+        """
+        if self._capture is None:
+            self._capture = Capture(self._stream)
         logging.getLogger().setLevel(level)
 
     def serve_metrics(self, port: int, host: str = "127.0.0.1") -> int:
@@ -257,9 +259,9 @@ class Telemetry:
             thread.join(1)
         self.journal.close(timeout_s)
         self._spans.shutdown(max(end - time.monotonic(), MIN_S))
-        if self._log_handler is not None:
-            logging.getLogger().removeHandler(self._log_handler)
-            self._log_handler = None
+        if self._capture is not None:
+            self._capture.undo()
+            self._capture = None
         self._stream.close(max(end - time.monotonic(), MIN_S))
         self._metrics.shutdown()
 

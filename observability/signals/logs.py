@@ -43,7 +43,7 @@ class LogStream:
     """
 
     def __init__(self, stream: TextIO, service: str, tally: Tally) -> None:
-        self._stream = stream
+        self.stream = stream
         self._service = service
         self._tally = tally
         self._encode = JSONEncoder(ensure_ascii=False, check_circular=False, default=_text).encode
@@ -85,12 +85,12 @@ class LogStream:
 
     def _write(self, lines: list[str]) -> None:
         try:
-            if type(self._stream) is io.TextIOWrapper:
+            if type(self.stream) is io.TextIOWrapper:
                 # Not through its buffer, whose lock a forked child would find taken if this thread had it.
-                _write_all(self._stream.fileno(), "".join(lines).encode(errors="backslashreplace"))
+                _write_all(self.stream.fileno(), "".join(lines).encode(errors="backslashreplace"))
             else:
-                self._stream.write("".join(lines))
-                self._stream.flush()
+                self.stream.write("".join(lines))
+                self.stream.flush()
         except Exception:
             self._tally.add("telemetry_log_lines_dropped", "write_failed", len(lines))
             raise
@@ -169,6 +169,27 @@ def _request(request: Any) -> dict[str, Any]:
     }
 
 
+class Capture:
+    """Puts a JsonHandler in place of the root logger's handlers that write to the same stream."""
+
+    def __init__(self, stream: LogStream) -> None:
+        root = logging.getLogger()
+        self._level = root.level
+        self._handler = JsonHandler(stream)
+        self._replaced = [it for it in root.handlers if getattr(it, "stream", None) is stream.stream]
+        for handler in self._replaced:
+            root.removeHandler(handler)
+        root.addHandler(self._handler)
+
+    def undo(self) -> None:
+        """Leave the root logger as it was found."""
+        root = logging.getLogger()
+        root.removeHandler(self._handler)
+        for handler in self._replaced:
+            root.addHandler(handler)
+        root.setLevel(self._level)
+
+
 class JsonHandler(logging.Handler):
     """Writes the records of Python's logging in the same format, with the current trace's ids and `extra`."""
 
@@ -180,17 +201,25 @@ class JsonHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; the event is its message."""
         try:
-            fields: dict[str, Any] = {"logger": record.name}
-            fields |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+            message, fields = _said(record)
+            fields["logger"] = record.name
             if record.exc_info:
                 fields["stack"] = "".join(traceback.format_exception(*record.exc_info))
             level = LOGGING_LEVELS.get(record.levelname, record.levelname.lower())
-            line = self._stream.line(
-                int(record.created * 1e9), level, record.getMessage(), get_current_span()
-            )
+            line = self._stream.line(int(record.created * 1e9), level, message, get_current_span())
             self._stream.put(line | {key: value for key, value in fields.items() if key not in line})
         except Exception:
             self.handleError(record)
+
+
+def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    """The message and the fields beside it; structlog's wrap_for_formatter puts both into one dict."""
+    extra = {key: value for key, value in vars(record).items() if key not in STANDARD}
+    if not isinstance(record.msg, dict):
+        return record.getMessage(), extra
+    fields = {key: value for key, value in extra.items() if not key.startswith("_")}
+    fields |= {str(key): value for key, value in record.msg.items()}
+    return str(fields.pop("event", "")), fields
 
 
 class ExporterFilter(logging.Filter):
