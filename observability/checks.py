@@ -1,11 +1,12 @@
 """Checks of arguments: wrong use is an error at once, which says what must be, and what it got."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
 
+MAX_KEYS = 24  # with what we set ourselves, a span has fewer attributes than any limit that leaves it alone
 PATH = re.compile(r"/[^/\s]+/[^/\s]+")
 CODES = frozenset(code.name for code in grpc.StatusCode)
 
@@ -29,7 +30,7 @@ def method(path: object, codes: Iterable[object]) -> None:
         must(code in CODES, "codes", f"names of {', '.join(sorted(CODES))}", code)
 
 
-def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: Any, buckets: Any) -> None:
+def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: Any, redact: Any) -> None:
     """Raise ValueError unless the options of Telemetry are what they must be."""
     must(isinstance(service, str) and bool(service), "service", "the service's name", service)
     must(exclude is None or callable(exclude), "exclude", "a condition of opentelemetry's filters", exclude)
@@ -39,8 +40,18 @@ def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: 
         "labels by name",
         extra_labels,
     )
-    is_text = isinstance(metadata_attributes, str | bytes)
-    must(not is_text, "metadata_attributes", "a list of keys of metadata", metadata_attributes)
-    bounds = list(buckets)
+    is_list = isinstance(metadata_attributes, Collection) and not isinstance(metadata_attributes, str | bytes)
+    must(
+        is_list and len(metadata_attributes) <= MAX_KEYS,
+        "metadata_attributes",
+        f"a list of at most {MAX_KEYS} keys of metadata",
+        metadata_attributes,
+    )
+    must(redact is None or callable(redact), "redact", "a function of key and value", redact)
+
+
+def buckets(name: str, got: Sequence[Any]) -> None:
+    """Raise ValueError unless they are upper bounds of a histogram, in seconds."""
+    bounds = list(got)
     rising = all(isinstance(bound, int | float) for bound in bounds) and bounds == sorted(set(bounds))
-    must(bool(bounds) and rising, "buckets", "upper bounds in seconds, each above the last", buckets)
+    must(bool(bounds) and rising, name, "upper bounds in seconds, each above the last", got)

@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -35,7 +35,7 @@ from observability.signals.logs import Capture, Logs, LogStream
 from observability.signals.metrics import BUCKETS_S, ExtraLabel, Metrics, Options
 from observability.signals.own import OwnMetrics
 from observability.signals.provider import CallSpans, OwnCallSpans
-from observability.signals.tracing import Tracing
+from observability.signals.tracing import Redact, Tracing
 from observability.tally import Tally
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class Telemetry:
     - extra_labels: custom labels on the metrics of calls, by name, each from a bounded set.
     - metadata_attributes: keys of request metadata whose values become attributes of spans; what looks like
       a secret is redacted all the same. No other metadata is shown.
-    - buckets: the upper bounds, in seconds, of the histograms of durations.
+    - redact: gives what is shown of such a value, from its key and value; `[REDACTED]` when it raises.
+    - buckets, http_buckets: the upper bounds, in seconds, of the histograms of the durations of calls and of
+      HTTP requests (those of calls, unless they are given).
     - convention_metrics: whether there are OpenTelemetry's own histograms, too
       (rpc_server_call_duration_seconds, rpc_client_call_duration_seconds).
 
@@ -83,11 +85,16 @@ class Telemetry:
         log_stream: TextIO | None = None,
         exclude: Exclude | None = None,
         extra_labels: Mapping[str, ExtraLabel] | None = None,
-        metadata_attributes: Iterable[str] = (),
+        metadata_attributes: Collection[str] = (),
+        redact: Redact | None = None,
         buckets: Sequence[float] = BUCKETS_S,
+        http_buckets: Sequence[float] | None = None,
         convention_metrics: bool = False,
     ) -> None:
-        checks.options(service, exclude, extra_labels, metadata_attributes, buckets)
+        checks.options(service, exclude, extra_labels, metadata_attributes, redact)
+        checks.buckets("buckets", buckets)
+        http_buckets = buckets if http_buckets is None else http_buckets
+        checks.buckets("http_buckets", http_buckets)
         self._settings = read()
         self.service = self._settings.service_name or service
         self.registry = registry
@@ -97,7 +104,7 @@ class Telemetry:
         self._contrib = Contrib()
         self._families = Families.of(registry)
         self._own = OwnMetrics(self._families, self.tally)
-        options = Options(extra_labels or {}, buckets, convention=convention_metrics)
+        options = Options(extra_labels or {}, buckets, http_buckets, convention_metrics)
         self._metrics = Metrics(self.journal, self._families, self._own, options)
         for side in ("server", "client"):
             self._metrics.view(side)
@@ -107,7 +114,7 @@ class Telemetry:
         self._spans = self._call_spans(tracer_provider, version)
         self.tracer_provider = tracer_provider or self._spans.provider  # type: ignore[attr-defined]
         self._tracing = Tracing(
-            self._spans, self.tally, metadata_attributes, old_names=self._settings.old_rpc_names
+            self._spans, self.tally, metadata_attributes, redact, old_names=self._settings.old_rpc_names
         )
         self.journal.signals = [self._metrics, Logs(self._stream, self.tally), self._tracing]
         self._servers: list[Any] = []

@@ -56,6 +56,7 @@ class Options:
 
     extra_labels: Mapping[str, ExtraLabel] = field(default_factory=dict)
     buckets_s: Sequence[float] = BUCKETS_S
+    http_buckets_s: Sequence[float] = BUCKETS_S
     convention: bool = False
 
 
@@ -246,9 +247,9 @@ class RequestMetrics:
             "http_server_request_duration_seconds",
             "How long HTTP requests took.",
             ("http_request_method", "http_route", "http_response_status_code"),
-            buckets=options.buckets_s,
+            buckets=options.http_buckets_s,
         )
-        self._seconds = Measured(family, options.buckets_s)
+        self._seconds = Measured(family, options.http_buckets_s)
         self._active = Running(
             families.family(
                 Gauge,

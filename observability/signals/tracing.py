@@ -4,7 +4,7 @@ Convention: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -36,11 +36,14 @@ UNSET = Status(StatusCode.UNSET)
 HEADER = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 
 
+Redact = Callable[[str, str], str]
+
+
 class Tracing:
     """The signal that makes spans: it starts them in the request's thread, and ends them from the records.
 
-    metadata_keys are the keys of request metadata whose values become attributes; old_names adds the
-    attributes of the conventions before the stable ones.
+    metadata_keys are the keys of request metadata whose values become attributes, as redact makes them;
+    old_names adds the attributes of the conventions before the stable ones.
     """
 
     name = "tracing"
@@ -50,12 +53,14 @@ class Tracing:
         spans: CallSpans,
         tally: Tally,
         metadata_keys: Iterable[str] = (),
+        redact: Redact | None = None,
         *,
         old_names: bool = False,
     ) -> None:
         self._spans = spans
         self._tally = tally
         self._keys = [key.lower() for key in metadata_keys]
+        self._redact = redact
         self._old_names = old_names
         self._propagator: TextMapPropagator | None = None
         self._is_w3c = False
@@ -140,11 +145,20 @@ class Tracing:
         """The values of the allowed keys, under the convention's names; those of secrets are not shown."""
         captured: dict[str, Any] = {"rpc.method_original": call.asked} if call.asked else {}
         for key in self._keys:
-            values = tuple(utf8(str(value)) for name, value in call.metadata if name == key)
+            values = tuple(self._shown(key, value) for name, value in call.metadata if name == key)
             if values:
                 secret = any(word in key for word in SECRET)
                 captured[f"rpc.request.header.{key}"] = (REDACTED,) if secret else values
         return captured
+
+    def _shown(self, key: str, value: str | bytes) -> str:
+        if self._redact is None:
+            return utf8(str(value))
+        try:
+            return utf8(str(self._redact(key, str(value))))
+        except Exception:
+            self._tally.failure(self.name)
+            return REDACTED
 
     def _ended(self, call: Call) -> tuple[dict[str, Any], Status]:
         """What is known at the end; the outcome comes last, because a limit drops what came first."""

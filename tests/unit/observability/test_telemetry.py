@@ -210,8 +210,11 @@ def test_a_label_that_cannot_be_found() -> None:
     [
         (lambda: Telemetry(""), "service must be the service's name, got ''"),
         (lambda: Telemetry("x", exclude=cast("Any", "Health")), "exclude must be a condition of opentelemetry's filters, got 'Health'"),
-        (lambda: Telemetry("x", metadata_attributes="x-tenant"), "metadata_attributes must be a list of keys of metadata, got 'x-tenant'"),
+        (lambda: Telemetry("x", metadata_attributes="x-tenant"), "metadata_attributes must be a list of at most 24 keys of metadata, got 'x-tenant'"),
         (lambda: Telemetry("x", extra_labels=cast("Any", ["tier"])), "extra_labels must be labels by name, got ['tier']"),
+        (lambda: Telemetry("x", metadata_attributes=[f"x-{n}" for n in range(25)]), "at most 24 keys of metadata, got ['x-0'"),
+        (lambda: Telemetry("x", redact=cast("Any", "all")), "redact must be a function of key and value, got 'all'"),
+        (lambda: Telemetry("x", http_buckets=(0,0)), "http_buckets must be upper bounds in seconds, each above the last, got (0, 0)"),
         (lambda: Telemetry("x", buckets=(2, 1)), "buckets must be upper bounds in seconds, each above the last, got (2, 1)"),
         (lambda: MemoryTelemetry().declare("Echo"), "path must be /package.Service/Method, got 'Echo'"),
         (lambda: MemoryTelemetry().declare("/a/b", "NOTFOUND"), "got 'NOTFOUND'"),
