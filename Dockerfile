@@ -99,6 +99,7 @@ WORKDIR /app
 RUN chown 10001:10001 .
 COPY Makefile requirements-dev.txt ./
 COPY protobufs protobufs
+COPY examples examples
 RUN --mount=type=cache,target=/root/.cache/pip make protobufs
 COPY . .
 USER 10001:10001

@@ -5,7 +5,7 @@ REQUIREMENTS := requirements-dev.txt
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PEERS := var/peers/.installed
-PROTOS := $(wildcard protobufs/*.proto)
+PROTOS := $(wildcard protobufs/*.proto examples/*/*.proto)
 GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
 
 # A Python that is named is the one of the environment, which is made again if it is not.
@@ -86,6 +86,8 @@ lock: ## resolve the ranges of pyproject.toml again, to the newest versions (nee
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --quiet \
 		pyproject.toml --extra flask --extra gunicorn --group services \
 		--constraint requirements-dev.txt --output-file requirements.txt
+	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
+		pyproject.toml --all-extras --group services --group dev --resolution lowest-direct --output-file requirements-lowest.txt
 	uv pip compile --universal --python-version 3.13 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
 		--group load --output-file tools/load/requirements.txt
 

@@ -1,0 +1,1 @@
+"""The recommendation service of OpenTelemetry's demo, the Astronomy Shop."""

@@ -1,0 +1,60 @@
+"""Recommends products, with spans and attributes of its own beside those of the calls."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from opentelemetry.trace import get_current_span
+
+from examples.astronomy.astronomy_pb2 import Empty, ListRecommendationsRequest, ListRecommendationsResponse
+from examples.astronomy.astronomy_pb2_grpc import (
+    ProductCatalogServiceStub,
+    RecommendationServiceServicer,
+    add_RecommendationServiceServicer_to_server,
+)
+from observability import Telemetry
+
+COUNT = 5
+
+
+class Recommendations(RecommendationServiceServicer):
+    """Products at random; those of the catalogue are kept."""
+
+    def __init__(self, telemetry: Telemetry, channel: grpc.Channel) -> None:
+        self._tracer = telemetry.tracer_provider.get_tracer("recommendation")  # telemetry
+        self._catalogue = ProductCatalogServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._kept: set[str] = set()
+
+    def ListRecommendations(
+        self,
+        request: ListRecommendationsRequest,
+        context: Any,
+    ) -> ListRecommendationsResponse:
+        """At most five products that were not asked with."""
+        chosen = self._choose(set(request.product_ids))
+        get_current_span().set_attribute("app.products_recommended.count", len(chosen))
+        return ListRecommendationsResponse(product_ids=chosen)
+
+    def _choose(self, known: set[str]) -> list[str]:
+        with self._tracer.start_as_current_span("get_product_list") as span:
+            span.set_attribute("app.cache_hit", bool(self._kept))
+            if not self._kept:
+                products = self._catalogue.ListProducts(Empty(), timeout=5).products
+                self._kept = {product.id for product in products}
+            others = sorted(self._kept - known)
+            return random.sample(others, min(COUNT, len(others)))
+
+
+def serve(telemetry: Telemetry, catalogue: str) -> tuple[grpc.Server, str]:
+    """Start it, with the catalogue's target; the server and its own target."""
+    channel = grpc.insecure_channel(catalogue)
+    channel = grpc.intercept_channel(channel, *telemetry.client_interceptors(catalogue))  # telemetry
+    server = grpc.server(
+        ThreadPoolExecutor(10),
+        interceptors=telemetry.server_interceptors(),  # telemetry
+    )
+    add_RecommendationServiceServicer_to_server(Recommendations(telemetry, channel), server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, f"127.0.0.1:{port}"

@@ -1,0 +1,1 @@
+"""The blog of Flask's tutorial."""

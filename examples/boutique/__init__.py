@@ -1,0 +1,1 @@
+"""The recommendation service of Google's demo shop Online Boutique."""
