@@ -4,14 +4,35 @@ Use: `gunicorn -c python:observability.gunicorn ...`, or import the hooks in a c
 """
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 HOST, PORT = "OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT"
+
+
+class Workers(Collector):
+    """The metrics of all workers, from the files in their folder; raises ValueError when there is none."""
+
+    def __init__(self, directory: str) -> None:
+        self._collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
+        self._directory = Path(directory)
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them, but for a file that a worker is about to begin: prometheus_client cannot read that."""
+        files = []
+        for path in self._directory.glob("*.db"):
+            with suppress(FileNotFoundError):  # of a worker that has just ended
+                if path.stat().st_size:
+                    files.append(str(path))
+        merged: Iterable[Metric] = self._collector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
 
 
 def on_starting(server: Any) -> None:
@@ -23,7 +44,7 @@ def on_starting(server: Any) -> None:
     host, port = os.environ.get(HOST) or "localhost", os.environ.get(PORT) or "9464"
     registry = CollectorRegistry()
     try:
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(Workers(directory))
         server.metrics, _ = start_http_server(int(port), host, registry)
     except (OSError, OverflowError, ValueError) as error:
         raise RuntimeError(f"{DIRECTORY} {directory!r}, {HOST} {host!r}, {PORT} {port!r}: {error}") from error
