@@ -42,7 +42,7 @@ drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, printed 
 doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
 	@$(PY) -m tools.doctor $(ARGS)
 
-test: $(STAMP) $(GENERATED) ## run the tests that need Python alone, in two minutes or so (ARGS=... goes to pytest)
+test: $(STAMP) $(GENERATED) ## run the tests that need Python alone, in about five minutes (ARGS=... goes to pytest)
 	$(PY) -m pytest --ignore=tests/stack -m "not full" $(ARGS)
 
 test-full: $(STAMP) $(GENERATED) ## run what test leaves out of the conformance matrix

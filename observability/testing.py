@@ -13,8 +13,11 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
+from prometheus_client.samples import Sample
 
 from observability.telemetry import Telemetry
+
+FLUSH_S = 5.0
 
 T = TypeVar("T")
 
@@ -47,12 +50,7 @@ class MemoryTelemetry(Telemetry):
 
     def value(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        return sum(
-            sample.value
-            for metric in self.registry.collect()
-            for sample in metric.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return sum(sample.value for sample in self._samples(name) if labels.items() <= sample.labels.items())
 
     def span(self, name: str, *, kind: str = "", status: str = "") -> ReadableSpan:
         """The one span of that name, such as "Greeter/Hello" or "GET /books".
@@ -76,13 +74,16 @@ class MemoryTelemetry(Telemetry):
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of the one series that has these labels, such as grpc_code="OK"."""
-        samples = [
-            sample for metric in self.registry.collect() for sample in metric.samples if sample.name == name
-        ]
-        found = [sample.value for sample in samples if labels.items() <= sample.labels.items()]
+        samples = self._samples(name)
+        found = [float(sample.value) for sample in samples if labels.items() <= sample.labels.items()]
         return _one(
             found, f"series {name}{labels}", (f"{sample.labels} {sample.value}" for sample in samples)
         )
+
+    def _samples(self, name: str) -> list[Sample]:
+        self.journal.flush(FLUSH_S)  # a read of the registry waits for a second only
+        samples = (sample for metric in self.registry.collect() for sample in metric.samples)
+        return [sample for sample in samples if sample.name == name]
 
     def assert_one_trace(self) -> str:
         """The id, 32 hexadecimal digits, of the one trace that all spans and lines belong to."""

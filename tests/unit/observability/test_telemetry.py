@@ -134,7 +134,7 @@ def test_names_of_methods_are_bounded() -> None:
         assert {call.code().name for call in calls} == {"UNIMPLEMENTED"}
     for side, telemetry, known in (("client", client, MAX_METHODS), ("server", server, 0)):
         handled = f"grpc_{side}_handled_total"
-        other = telemetry.value(handled, grpc_method="_OTHER", grpc_code="UNIMPLEMENTED")
+        other = telemetry.metric(handled, grpc_method="_OTHER", grpc_code="UNIMPLEMENTED")
         assert other == MAX_METHODS + 5 - known
         assert telemetry.value(handled) == MAX_METHODS + 5
 
