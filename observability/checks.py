@@ -29,7 +29,21 @@ def method(path: object, codes: Iterable[object]) -> None:
         must(code in CODES, "codes", f"names of {', '.join(sorted(CODES))}", code)
 
 
-def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: Any, buckets: Any) -> None:
+def hooks(**given: object) -> None:
+    """Raise ValueError unless each is a function, or None."""
+    for name, hook in given.items():
+        must(hook is None or callable(hook), name, "a function", hook)
+
+
+def bounds(name: str, got: Any) -> None:
+    """Raise ValueError unless they are the upper bounds of a histogram of durations."""
+    numbers = list(got) if isinstance(got, Iterable) else []
+    are_numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in numbers)
+    is_right = bool(numbers) and are_numbers and numbers[0] > 0 and numbers == sorted(set(numbers))
+    must(is_right, name, "upper bounds in seconds, each above the last", got)
+
+
+def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: Any) -> None:
     """Raise ValueError unless the options of Telemetry are what they must be."""
     must(isinstance(service, str) and bool(service), "service", "the service's name", service)
     must(exclude is None or callable(exclude), "exclude", "a condition of opentelemetry's filters", exclude)
@@ -41,6 +55,3 @@ def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: 
     )
     is_text = isinstance(metadata_attributes, str | bytes)
     must(not is_text, "metadata_attributes", "a list of keys of metadata", metadata_attributes)
-    bounds = list(buckets)
-    rising = all(isinstance(bound, int | float) for bound in bounds) and bounds == sorted(set(bounds))
-    must(bool(bounds) and rising, "buckets", "upper bounds in seconds, each above the last", buckets)

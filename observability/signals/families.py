@@ -19,7 +19,8 @@ class Families(Collector):
     date and is called with the lock held, under which the families are then read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
         self.lock = threading.RLock()
         self._own = CollectorRegistry()
         self._by_name: dict[str, tuple[type[MetricWrapperBase], tuple[str, ...], Any]] = {}
@@ -32,7 +33,7 @@ class Families(Collector):
         found = registry._names_to_collectors.get(NAME)
         if isinstance(found, cls):
             return found
-        made = cls()
+        made = cls(registry)
         registry.register(made)
         return made
 
@@ -80,7 +81,21 @@ class Families(Collector):
         with self.lock:
             for _, publish in self._sources:
                 publish()
-            return list(self._own.collect())
+            metrics = list(self._own.collect())
+        if self._is_described():
+            return [metric for metric in metrics if metric.name != TARGET_INFO]
+        return metrics
+
+    def _is_described(self) -> bool:
+        """Whether OpenTelemetry's Prometheus reader is in the registry and writes target_info.
+
+        OpenMetrics allows one family of a name.
+        """
+        # There is no public way to ask a registry for its collectors, nor the reader for its option.
+        return any(
+            getattr(collector, "_disable_target_info", True) is False
+            for collector in tuple(self._registry._collector_to_names)
+        )
 
     def forget(self) -> None:
         """Start from nothing, as a forked child does."""
@@ -90,6 +105,7 @@ class Families(Collector):
                     family.clear()
 
 
+TARGET_INFO = "target_info"
 NAME = "observability_families"
 
 

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import select
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from opentelemetry.trace import Span, get_current_span
 
 from observability.call import FAULTS, Call, Record
 from observability.mailbox import Mailbox
+from observability.signals.redaction import Redaction
 from observability.tally import Tally
 
 MAX_LINE = 64 * 1024
@@ -43,7 +45,7 @@ class LogStream:
     """
 
     def __init__(self, stream: TextIO, service: str, tally: Tally) -> None:
-        self._stream = stream
+        self.stream = stream
         self._service = service
         self._tally = tally
         self._encode = JSONEncoder(ensure_ascii=False, check_circular=False, default=_text).encode
@@ -85,12 +87,12 @@ class LogStream:
 
     def _write(self, lines: list[str]) -> None:
         try:
-            if type(self._stream) is io.TextIOWrapper:
+            if type(self.stream) is io.TextIOWrapper:
                 # Not through its buffer, whose lock a forked child would find taken if this thread had it.
-                _write_all(self._stream.fileno(), "".join(lines).encode(errors="backslashreplace"))
+                _write_all(self.stream.fileno(), "".join(lines).encode(errors="backslashreplace"))
             else:
-                self._stream.write("".join(lines))
-                self._stream.flush()
+                self.stream.write("".join(lines))
+                self.stream.flush()
         except Exception:
             self._tally.add("telemetry_log_lines_dropped", "write_failed", len(lines))
             raise
@@ -172,25 +174,65 @@ def _request(request: Any) -> dict[str, Any]:
 class JsonHandler(logging.Handler):
     """Writes the records of Python's logging in the same format, with the current trace's ids and `extra`."""
 
-    def __init__(self, stream: LogStream) -> None:
+    def __init__(self, stream: LogStream, redaction: Redaction) -> None:
         super().__init__()
         self._stream = stream
+        self._redaction = redaction
         self.addFilter(ExporterFilter())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; the event is its message."""
         try:
+            event, given = _said(record)
             fields: dict[str, Any] = {"logger": record.name}
-            fields |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+            fields |= {key: self._shown(key, value) for key, value in given.items()}
             if record.exc_info:
                 fields["stack"] = "".join(traceback.format_exception(*record.exc_info))
             level = LOGGING_LEVELS.get(record.levelname, record.levelname.lower())
-            line = self._stream.line(
-                int(record.created * 1e9), level, record.getMessage(), get_current_span()
-            )
+            line = self._stream.line(int(record.created * 1e9), level, event, get_current_span())
             self._stream.put(line | {key: value for key, value in fields.items() if key not in line})
         except Exception:
             self.handleError(record)
+
+    def _shown(self, key: str, value: Any) -> Any:
+        return self._redaction.shown(key, value) if isinstance(value, str) else value
+
+
+def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    """A record's message and its fields: what its `extra` has, and the keywords of structlog.
+
+    structlog's ProcessorFormatter.wrap_for_formatter makes the message a dict, and adds fields of its own.
+    """
+    fields = {key: value for key, value in vars(record).items() if key not in STANDARD}
+    if not isinstance(record.msg, dict) or "event" not in record.msg:
+        return record.getMessage(), fields
+    keywords = {key: value for key, value in record.msg.items() if key != "event"}
+    return str(record.msg["event"]), fields | keywords
+
+
+class Capture:
+    """Has the root logger write its lines as JSON, instead of to the terminal; the end puts all back."""
+
+    def __init__(self, stream: LogStream, redaction: Redaction) -> None:
+        self._root = logging.getLogger()
+        self._level = self._root.level
+        self._handler = JsonHandler(stream, redaction)
+        terminal = (sys.stdout, sys.stderr, stream.stream)
+        self._aside = [
+            handler
+            for handler in self._root.handlers
+            if type(handler) is logging.StreamHandler and handler.stream in terminal
+        ]
+        for handler in self._aside:
+            self._root.removeHandler(handler)
+        self._root.addHandler(self._handler)
+
+    def end(self) -> None:
+        """Give the root logger the level and the handlers that it had."""
+        self._root.removeHandler(self._handler)
+        for handler in self._aside:
+            self._root.addHandler(handler)
+        self._root.setLevel(self._level)
 
 
 class ExporterFilter(logging.Filter):
