@@ -35,6 +35,11 @@ def hooks(**given: object) -> None:
         must(hook is None or callable(hook), name, "a function", hook)
 
 
+def flag(name: str, got: object) -> None:
+    """Raise ValueError unless it is True or False."""
+    must(isinstance(got, bool), name, "True or False", got)
+
+
 def bounds(name: str, got: Any) -> None:
     """Raise ValueError unless they are the upper bounds of a histogram of durations."""
     numbers = list(got) if isinstance(got, Iterable) else []

@@ -108,6 +108,8 @@ class Telemetry:
         checks.options(service, exclude, extra_labels, metadata_attributes)
         checks.bounds("buckets", buckets)
         checks.bounds("http_buckets", buckets if http_buckets is None else http_buckets)
+        checks.flag("convention_metrics", convention_metrics)
+        checks.flag("message_sizes", message_sizes)
         checks.hooks(request_hook=request_hook, response_hook=response_hook, redact=redact)
         self._settings = read()
         self.service = self._settings.service_name or service

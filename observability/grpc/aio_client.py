@@ -268,7 +268,8 @@ _unsettled: set[asyncio.Future[None]] = set()  # a loop holds its tasks weakly
 def _end(call: Call, ended: Any, awaited: bool = False) -> None:
     try:
         status = _now(ended.code()).name
-        if status == "INTERNAL" and call.method.kind == "client_stream" and not awaited:
+        if _says_more(call, status) and not awaited:
+            call.is_ending = True
             task = asyncio.ensure_future(_end_as_awaited(call, ended))
             _unsettled.add(task)
             task.add_done_callback(_unsettled.discard)
@@ -280,8 +281,18 @@ def _end(call: Call, ended: Any, awaited: bool = False) -> None:
         call.fail("client")
 
 
+def _says_more(call: Call, status: str) -> bool:
+    """Whether the caller, who awaits the call, gets what the call does not have at its end.
+
+    A write that fails makes it INTERNAL at first, and not the server's status; the response comes after OK.
+    """
+    if status == "OK":
+        return call.watches and not call.method.streams_responses
+    return status == "INTERNAL" and call.method.kind == "client_stream"
+
+
 async def _end_as_awaited(call: Call, ended: Any) -> None:
-    """A write that fails makes the call INTERNAL at first; whoever awaits it gets the server's status."""
+    """End the record when whoever awaits the call has its end."""
     with suppress(grpc.RpcError, asyncio.CancelledError):
         await ended
     _end(call, ended, awaited=True)

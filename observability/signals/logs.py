@@ -34,6 +34,7 @@ EVENTS = {"server": "grpc.server.call", "client": "grpc.client.call"}
 LINE = ("time", "level", "service", "event", "trace_id", "span_id")
 LOGGING_LEVELS = {"WARNING": "warn", "CRITICAL": "error"}
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+STRUCTLOG = frozenset({"_logger", "_name", "_record", "event", "exc_info"})
 EXPORTER_LOGGERS = "opentelemetry.exporter"
 EXPORTER_INTERVAL_S = 60.0
 
@@ -206,8 +207,8 @@ def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     fields = {key: value for key, value in vars(record).items() if key not in STANDARD}
     if not isinstance(record.msg, dict) or "event" not in record.msg:
         return record.getMessage(), fields
-    keywords = {key: value for key, value in record.msg.items() if key != "event"}
-    return str(record.msg["event"]), fields | keywords
+    fields |= record.msg
+    return str(record.msg["event"]), {key: fields[key] for key in fields if key not in STRUCTLOG}
 
 
 class Capture:
