@@ -158,12 +158,15 @@ class Call(Record):
     """One gRPC call, from its start to its end.
 
     `headers` is what goes out with the call; `received` and `sent` count messages; `queued_s` is how long the
-    call waited for a thread (None: it needs none); `first_ns` is how long the first of many responses took
+    call waited for a thread (None: it needs none); `sizes` are those of messages received and sent, in bytes,
+    where they are measured; `first_ns` is how long the first of many responses took
     (0: none yet); `asked` is the method that was asked for, where the server does not have it. Once ended,
     `deadline_left_s` is what was left of the deadline (None: it had none).
     """
 
     received = sent = first_ns = 0
+    watches = False  # whether it looks at the messages that it counts
+    sizes: tuple[Sequence[int], Sequence[int]] = ((), ())
     details = ""
     headers: Metadata = ()
     trailers: Metadata = ()
@@ -206,13 +209,13 @@ class Call(Record):
         """Whether its deadline has passed."""
         return self.deadline_s is not None and self.age_ns >= self.deadline_s * 1e9
 
-    def message_received(self) -> None:
+    def message_received(self, message: Any) -> None:  # noqa: ARG002 (WatchedCall looks at it)
         """Count a message that was received."""
         self.received += 1
         if not self.first_ns and self.method.streams_responses and self.method.side == "client":
             self.first_ns = self.age_ns
 
-    def message_sent(self) -> None:
+    def message_sent(self, message: Any) -> None:  # noqa: ARG002
         """Count a message that was sent."""
         self.sent += 1
         if not self.first_ns and self.method.streams_responses and self.method.side == "server":

@@ -1,7 +1,7 @@
 """Checks of arguments: wrong use is an error at once, which says what must be, and what it got."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -30,7 +30,26 @@ def method(path: object, codes: Iterable[object]) -> None:
         must(code in CODES, "codes", f"names of {', '.join(sorted(CODES))}", code)
 
 
-def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: Any, redact: Any) -> None:
+def hooks(**given: object) -> None:
+    """Raise ValueError unless each is a function, or None."""
+    for name, hook in given.items():
+        must(hook is None or callable(hook), name, "a function", hook)
+
+
+def flag(name: str, got: object) -> None:
+    """Raise ValueError unless it is True or False."""
+    must(isinstance(got, bool), name, "True or False", got)
+
+
+def bounds(name: str, got: Any) -> None:
+    """Raise ValueError unless they are the upper bounds of a histogram of durations."""
+    numbers = list(got) if isinstance(got, Iterable) else []
+    are_numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in numbers)
+    is_right = bool(numbers) and are_numbers and numbers[0] > 0 and numbers == sorted(set(numbers))
+    must(is_right, name, "upper bounds in seconds, each above the last", got)
+
+
+def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: Any) -> None:
     """Raise ValueError unless the options of Telemetry are what they must be."""
     must(isinstance(service, str) and bool(service), "service", "the service's name", service)
     must(exclude is None or callable(exclude), "exclude", "a condition of opentelemetry's filters", exclude)
@@ -47,11 +66,3 @@ def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: 
         f"a list of at most {MAX_KEYS} keys of metadata",
         metadata_attributes,
     )
-    must(redact is None or callable(redact), "redact", "a function of key and value", redact)
-
-
-def buckets(name: str, got: Sequence[Any]) -> None:
-    """Raise ValueError unless they are upper bounds of a histogram, in seconds."""
-    bounds = list(got)
-    rising = all(isinstance(bound, int | float) for bound in bounds) and bounds == sorted(set(bounds))
-    must(bool(bounds) and rising, name, "upper bounds in seconds, each above the last", got)

@@ -35,8 +35,10 @@ from observability.signals.logs import Capture, Logs, LogStream
 from observability.signals.metrics import BUCKETS_S, ExtraLabel, Metrics, Options
 from observability.signals.own import OwnMetrics
 from observability.signals.provider import CallSpans, OwnCallSpans
-from observability.signals.tracing import Redact, Tracing
+from observability.signals.redaction import Redact, Redaction
+from observability.signals.tracing import Tracing
 from observability.tally import Tally
+from observability.watched import Hook, Watch
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -65,11 +67,21 @@ class Telemetry:
     - extra_labels: custom labels on the metrics of calls, by name, each from a bounded set.
     - metadata_attributes: keys of request metadata whose values become attributes of spans; what looks like
       a secret is redacted all the same. No other metadata is shown.
-    - redact: gives what is shown of such a value, from its key and value; `[REDACTED]` when it raises.
-    - buckets, http_buckets: the upper bounds, in seconds, of the histograms of the durations of calls and of
-      HTTP requests (those of calls, unless they are given).
+    - buckets: the upper bounds, in seconds, of the histograms of durations; http_buckets: those of HTTP
+      requests, the same by default.
     - convention_metrics: whether there are OpenTelemetry's own histograms, too
       (rpc_server_call_duration_seconds, rpc_client_call_duration_seconds).
+    - message_sizes: whether there are histograms of the sizes of messages in bytes, before compression
+      (grpc_server_msg_size_received_bytes, grpc_server_msg_size_sent_bytes, and the same with grpc_client_),
+      of protobuf messages and bytes. A call is measured at its end; of a stream, the first
+      100 messages each way.
+    - request_hook, response_hook: called with the call's record and each request or response, of servers and
+      clients, before the call ends; call.span is the span. They run in the call, so they must be quick and
+      change nothing; on a threaded server's streams of requests, on a thread of gRPC's. Calls that are not
+      traced have none. What they return is ignored; what they raise is counted.
+    - redact: called with the name and the value of each attribute that metadata_attributes brings, and of
+      each text among the fields that `extra` and structlog's keywords add to log lines; it returns the text
+      to show. When it raises, the value is [REDACTED]. Metadata that looks like a secret does not reach it.
 
     Raises ValueError when an argument is wrong, a name among extra_labels is taken, or the registry has our
     metrics with other labels. As a context manager, it is shut down at the end.
@@ -86,15 +98,20 @@ class Telemetry:
         exclude: Exclude | None = None,
         extra_labels: Mapping[str, ExtraLabel] | None = None,
         metadata_attributes: Collection[str] = (),
-        redact: Redact | None = None,
         buckets: Sequence[float] = BUCKETS_S,
         http_buckets: Sequence[float] | None = None,
         convention_metrics: bool = False,
+        message_sizes: bool = False,
+        request_hook: Hook | None = None,
+        response_hook: Hook | None = None,
+        redact: Redact | None = None,
     ) -> None:
-        checks.options(service, exclude, extra_labels, metadata_attributes, redact)
-        checks.buckets("buckets", buckets)
-        http_buckets = buckets if http_buckets is None else http_buckets
-        checks.buckets("http_buckets", http_buckets)
+        checks.options(service, exclude, extra_labels, metadata_attributes)
+        checks.bounds("buckets", buckets)
+        checks.bounds("http_buckets", buckets if http_buckets is None else http_buckets)
+        checks.flag("convention_metrics", convention_metrics)
+        checks.flag("message_sizes", message_sizes)
+        checks.hooks(request_hook=request_hook, response_hook=response_hook, redact=redact)
         self._settings = read()
         self.service = self._settings.service_name or service
         self.registry = registry
@@ -104,7 +121,15 @@ class Telemetry:
         self._contrib = Contrib()
         self._families = Families.of(registry)
         self._own = OwnMetrics(self._families, self.tally)
-        options = Options(extra_labels or {}, buckets, http_buckets, convention_metrics)
+        options = Options(
+            extra_labels or {},
+            tuple(buckets),
+            tuple(http_buckets or buckets),
+            convention=convention_metrics,
+            sizes=message_sizes,
+        )
+        self._watch = Watch(request_hook, response_hook, sizes=message_sizes)
+        self._redaction = Redaction(redact, self.tally)
         self._metrics = Metrics(self.journal, self._families, self._own, options)
         for side in ("server", "client"):
             self._metrics.view(side)
@@ -114,7 +139,11 @@ class Telemetry:
         self._spans = self._call_spans(tracer_provider, version)
         self.tracer_provider = tracer_provider or self._spans.provider  # type: ignore[attr-defined]
         self._tracing = Tracing(
-            self._spans, self.tally, metadata_attributes, redact, old_names=self._settings.old_rpc_names
+            self._spans,
+            self.tally,
+            metadata_attributes,
+            old_names=self._settings.old_rpc_names,
+            redaction=self._redaction,
         )
         self.journal.signals = [self._metrics, Logs(self._stream, self.tally), self._tracing]
         self._servers: list[Any] = []
@@ -160,7 +189,9 @@ class Telemetry:
         info.labels(self.service, version, instance).set(1)
 
     def _recorder(self, side: str, address: str = "", port: int | None = None) -> Recorder:
-        return Recorder(side, self.journal, self._tracing, self._contrib, self._is_quiet, address, port)
+        return Recorder(
+            side, self.journal, self._tracing, self._contrib, self._is_quiet, self._watch, address, port
+        )
 
     def _is_quiet(self, path: str) -> bool:
         try:
@@ -218,10 +249,12 @@ class Telemetry:
     def capture_logs(self, level: str = "INFO") -> None:
         """Write the lines of Python's logging, from this level on, as JSON with the trace id.
 
-        Until the shutdown, it stands in for handlers of the root logger that write to the same stream.
+        Until shutdown, the root logger has this level, and none of its handlers that write to standard output
+        or error, or to log_stream: no line is there twice. Its other handlers go on. Raises ValueError when
+        the level is not one of logging's.
         """
         if self._capture is None:
-            self._capture = Capture(self._stream)
+            self._capture = Capture(self._stream, self._redaction)
         logging.getLogger().setLevel(level)
 
     def serve_metrics(self, port: int, host: str = "127.0.0.1") -> int:
@@ -267,7 +300,7 @@ class Telemetry:
         self.journal.close(timeout_s)
         self._spans.shutdown(max(end - time.monotonic(), MIN_S))
         if self._capture is not None:
-            self._capture.undo()
+            self._capture.end()
             self._capture = None
         self._stream.close(max(end - time.monotonic(), MIN_S))
         self._metrics.shutdown()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.test_docs import DOCUMENTS, examples
+from tests.unit.observability.conftest import Http, http  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[1]
 NAME = "grpc-flask-observability"
@@ -25,9 +26,49 @@ def tier(call: Call) -> str:
     return call.peer
 
 
-telemetry: Telemetry = MemoryTelemetry(extra_labels={"tier": ExtraLabel(frozenset({"free"}), tier)})
+def see(call: Call, message: object) -> None:
+    print(call.method.side, message)
+
+
+def show(name: str, value: str) -> str:
+    return value[:4]
+
+
+telemetry: Telemetry = MemoryTelemetry(
+    extra_labels={"tier": ExtraLabel(frozenset({"free"}), tier)},
+    buckets=[1, 60],
+    http_buckets=[1, 60],
+    request_hook=see,
+    response_hook=see,
+    message_sizes=True,
+    redact=show,
+)
+strict: Telemetry = Telemetry("strict", buckets=[1, 60], request_hook=see, response_hook=see, redact=show)
 port: int = telemetry.serve_metrics(0)
 done: bool = telemetry.force_flush(timeout_s=1)
+"""
+WITHOUT = {"OTEL_TRACES_EXPORTER": "none"}
+CALL = """
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+from observability import Telemetry
+telemetry = Telemetry("alone")
+server = grpc.server(ThreadPoolExecutor(), interceptors=telemetry.server_interceptors())
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    assert channel.unary_unary("/a/b").future(b"").code() is grpc.StatusCode.UNIMPLEMENTED
+server.stop(None).wait()
+telemetry.shutdown()
+"""
+FLASK = """
+from flask import Flask
+from observability import Telemetry
+app = Flask("shop")
+app.add_url_rule("/", view_func=lambda: "hello")
+with Telemetry("shop") as telemetry:
+    telemetry.instrument_flask(app)
+    app.test_client().get("/").close()
 """
 NO_FLASK = f"""
 from observability import Telemetry
@@ -91,14 +132,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a new environment with the wheel alone, and the dependencies that it declares."""
-    folder = tmp_path_factory.mktemp("environment")
+    return installed(tmp_path_factory.mktemp("environment"), wheel)
+
+
+@pytest.fixture(scope="module")
+def complete(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with the wheel, each extra, and the types of gRPC."""
+    extras = f"{wheel}[flask,gunicorn,http]"
+    return installed(tmp_path_factory.mktemp("complete"), extras, "types-grpcio", "types-protobuf")
+
+
+def installed(folder: Path, *what: str | Path) -> Path:
+    """The Python of a new environment with these distributions; skips where no index can be reached."""
     assert run(sys.executable, "-m", "venv", folder).returncode == 0
-    install = (folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", wheel)
-    installed = run(*install, "--constraint", constraints(folder), timeout=300)
-    said = installed.stdout + installed.stderr
-    if installed.returncode and any(words in said for words in OFFLINE):
+    install = (folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *what)
+    done = run(*install, "--constraint", constraints(folder), timeout=300)
+    said = done.stdout + done.stderr
+    if done.returncode and any(words in said for words in OFFLINE):
         pytest.skip("no package index can be reached; with one, run pytest tests/test_package.py")
-    assert installed.returncode == 0, installed.stderr
+    assert done.returncode == 0, done.stderr
     return folder / "bin/python"
 
 
@@ -123,14 +175,57 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
 @pytest.mark.parametrize("example", examples("observability.md"))
 def test_the_examples_run(example: str, python: Path, tmp_path: Path) -> None:
     """The examples of its documentation run where nothing but the wheel is installed."""
-    done = run(python, "-W", "error", "-c", example, cwd=tmp_path, env={"OTEL_TRACES_EXPORTER": "none"})
+    done = run(python, "-W", "error", "-c", example, cwd=tmp_path, env=WITHOUT)
     assert done.returncode == 0, done.stderr
 
 
 def test_flask_is_an_extra(python: Path, tmp_path: Path) -> None:
     """Without Flask, instrument_flask names the extra that brings it."""
-    done = run(python, "-c", NO_FLASK, cwd=tmp_path, env={"OTEL_TRACES_EXPORTER": "none"})
+    done = run(python, "-c", NO_FLASK, cwd=tmp_path, env=WITHOUT)
     assert done.returncode == 0, done.stderr
+
+
+def test_http_is_an_extra(python: Path, tmp_path: Path) -> None:
+    """Without OTLP over HTTP, the line of the error names the extra that brings it, and calls go on."""
+    done = run(python, "-c", CALL, cwd=tmp_path, env={"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert done.returncode == 0, done.stderr
+    assert "the extra `http`" in done.stderr
+
+
+def test_gunicorn_is_an_extra(python: Path, complete: Path, tmp_path: Path) -> None:
+    """Its hooks need nothing of gunicorn, and gunicorn takes them as its configuration."""
+    done = run(python, "-c", "import observability.gunicorn", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "shop.py").write_text("from flask import Flask\napp = Flask('shop')\n")
+    check = ("-m", "gunicorn", "--check-config", "--config=python:observability.gunicorn", "shop:app")
+    done = run(complete, *check, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_flask_comes_with_its_extra(complete: Path, tmp_path: Path) -> None:
+    """With it, an application is observed."""
+    done = run(complete, "-W", "error", "-c", FLASK, cwd=tmp_path, env=WITHOUT)
+    assert done.returncode == 0, done.stderr
+    assert '"http.route": "/"' in done.stdout
+
+
+def test_http_comes_with_its_extra(complete: Path, tmp_path: Path, http: Http) -> None:  # noqa: F811
+    """With it, spans are delivered by OTLP over HTTP."""
+    settings = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{http.server_port}",
+    }
+    done = run(complete, "-W", "error", "-c", CALL, cwd=tmp_path, env=settings)
+    assert done.returncode == 0, done.stderr
+    assert http.names == ["_OTHER"]
+
+
+def typed(python: Path, code: str, folder: Path) -> None:
+    """Assert that the code passes mypy's strict checks in a project that has the environment of that Python."""
+    (folder / "consumer.py").write_text(code)
+    command = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python)
+    done = run(*command, "consumer.py", cwd=folder)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_pytest_plugin(python: Path, tmp_path: Path) -> None:
@@ -144,19 +239,13 @@ def test_the_pytest_plugin(python: Path, tmp_path: Path) -> None:
 
 def test_a_consumer_is_typed(python: Path, tmp_path: Path) -> None:
     """A strictly typed project that uses the public names passes mypy."""
-    (tmp_path / "consumer.py").write_text(CONSUMER)
-    command = (
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--python-executable",
-        python,
-        "--config-file=",
-        "consumer.py",
-    )
-    done = run(*command, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout
+    typed(python, CONSUMER, tmp_path)
+
+
+@pytest.mark.parametrize("example", examples("README.md") + examples("observability.md"))
+def test_the_examples_are_typed(example: str, complete: Path, tmp_path: Path) -> None:
+    """The examples of README and of the package's documentation do so, too, with the types of gRPC."""
+    typed(complete, example, tmp_path)
 
 
 def test_the_documents_name_it() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +28,7 @@ class _Recording:
         if not is_instrumentation_enabled():
             return await continuation(details, request)
         details = details._replace(metadata=tuple(details.metadata or ()))  # it may be a generator
-        call, scope = begin(self._recorder, self.kind, details)
+        call, scope = begin(self._recorder, self.kind, details, request)
         if call is None:
             return await continuation(details, request)
         request = _requests(call, request) if self.kind in REQUEST_STREAMS else request
@@ -73,7 +73,7 @@ class _AsyncRequests(AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         request = await anext(self._requests)
-        self._call.message_sent()
+        self._call.message_sent(request)
         return request
 
 
@@ -111,7 +111,7 @@ class _Responses(AsyncIterator[Any]):
         except BaseException as error:
             end_raised(self._record, error)
             raise
-        self._record.message_received()
+        self._record.message_received(response)
         return response
 
     async def aclose(self) -> None:
@@ -162,7 +162,7 @@ class _ObservedStream:
         try:
             response = await reading
             if response is not grpc.aio.EOF:
-                self._record.message_received()
+                self._record.message_received(response)
             return response
         finally:
             self._is_reading = False
@@ -268,27 +268,46 @@ _unsettled: set[asyncio.Future[None]] = set()  # a loop holds its tasks weakly
 def _end(call: Call, ended: Any, awaited: bool = False) -> None:
     try:
         status = _now(ended.code()).name
-        if status == "INTERNAL" and call.method.kind == "client_stream" and not awaited:
+        if _says_more(call, status) and not awaited:
+            call.is_ending = True
             task = asyncio.ensure_future(_end_as_awaited(call, ended))
             _unsettled.add(task)
             task.add_done_callback(_unsettled.discard)
             return
         if status == "OK" and not call.method.streams_responses:
-            call.message_received()
+            call.message_received(_response(ended) if call.watches else None)
         call.end(status, _now(ended.details()) or "", trailers=tuple(_now(ended.trailing_metadata()) or ()))
     except Exception:
         call.fail("client")
 
 
+def _says_more(call: Call, status: str) -> bool:
+    """Whether the caller, who awaits the call, gets what the call does not have at its end.
+
+    A write that fails makes it INTERNAL at first, and not the server's status; the response comes after OK.
+    """
+    if status == "OK":
+        return call.watches and not call.method.streams_responses
+    return status == "INTERNAL" and call.method.kind == "client_stream"
+
+
 async def _end_as_awaited(call: Call, ended: Any) -> None:
-    """A write that fails makes the call INTERNAL at first; whoever awaits it gets the server's status."""
+    """End the record when whoever awaits the call has its end."""
     with suppress(grpc.RpcError, asyncio.CancelledError):
         await ended
     _end(call, ended, awaited=True)
 
 
-def _now(answer: Coroutine[Any, Any, Any]) -> Any:
-    """What an ended call answers: its coroutines have nothing left to wait for."""
+def _response(ended: Any) -> Any:
+    """The response of a call that has ended well; None when it has none to show."""
+    try:
+        return _now(ended.__await__())
+    except Exception:
+        return None
+
+
+def _now(answer: Any) -> Any:
+    """What an ended call answers: nothing is left to wait for."""
     try:
         answer.send(None)
     except StopIteration as done:

@@ -106,7 +106,7 @@ class AioServerRpc(Rpc):
 
     async def serve(self, request: Any, context: Any) -> Any:
         """Serve an RPC by an async function, which returns a response or writes many."""
-        self._guard(self._begin, context)
+        self._guard(self._begin, request, context)
         token = otel_context.attach(self._scope) if self._scope is not None else None
         try:
             response = await self._behavior(request, context)
@@ -123,7 +123,7 @@ class AioServerRpc(Rpc):
 
     async def serve_generator(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Serve an RPC by an async generator."""
-        self._guard(self._begin, context)
+        self._guard(self._begin, request, context)
         if self._scope is not None:
             otel_context.attach(self._scope)  # for good: the task ends with the RPC
         try:
@@ -149,7 +149,7 @@ class AioServerRpc(Rpc):
                 self._guard(self._refuse, Outcome("UNKNOWN", unexpected(error), error))
             raise
         if self._call is not None:
-            self._call.message_received()
+            self._call.message_received(request)
         return request
 
     def response_serializer(self, response: Any) -> Any:
@@ -161,18 +161,18 @@ class AioServerRpc(Rpc):
             self._guard(self._note, error)
             raise
         if self._call is not None:
-            self._call.message_sent()
+            self._call.message_sent(response)
             if not self.response_streaming:  # gRPC serializes the one response for OK alone
                 self._raised = None  # an interceptor outside of ours made a response of it
                 self._is_served = True
                 self._finish()
         return data
 
-    def _begin(self, context: Any) -> None:
+    def _begin(self, request: Any, context: Any) -> None:
         self._context = context
         self._start(context.peer(), deadline_left_s(context))
         if not self.request_streaming and self._call is not None:
-            self._call.message_received()
+            self._call.message_received(request)
         if self.request_streaming or self.response_streaming:
             self._watch()
 

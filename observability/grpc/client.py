@@ -63,7 +63,7 @@ class ClientInterceptor(
         if not is_instrumentation_enabled():
             return continuation(details, request)
         details = with_metadata(details, tuple(details.metadata or ()))  # it may be a generator
-        call, scope = begin(self._recorder, kind, details)
+        call, scope = begin(self._recorder, kind, details, request)
         if call is None:
             return continuation(details, request)
         request = Requests(call, request) if kind in REQUEST_STREAMS else request
@@ -91,7 +91,7 @@ class ClientInterceptor(
             return continuation(details, request)
 
 
-def begin(recorder: Recorder, kind: str, details: Any) -> tuple[Call | None, Context | None]:
+def begin(recorder: Recorder, kind: str, details: Any, request: Any) -> tuple[Call | None, Context | None]:
     """Start the record of a client's call; None when that fails, which is counted."""
     try:
         path = details.method
@@ -103,7 +103,7 @@ def begin(recorder: Recorder, kind: str, details: Any) -> tuple[Call | None, Con
         recorder.tally.failure("client")
         return None, None
     if kind not in REQUEST_STREAMS:
-        call.message_sent()
+        call.message_sent(request)
     return call, scope
 
 
@@ -116,7 +116,7 @@ class Requests(Iterator[Any]):
 
     def __next__(self) -> Any:
         request = next(self._requests)
-        self._call.message_sent()
+        self._call.message_sent(request)
         return request
 
 
@@ -141,7 +141,7 @@ class ObservedCall(handing_on(grpc.RpcError, grpc.Call, grpc.Future)):  # type: 
         self._is_reading = True
         try:
             response = next(self.inner)
-            self._record.message_received()
+            self._record.message_received(response)
             return response
         except StopIteration:
             end_as(self._record, self.inner)
@@ -190,7 +190,7 @@ class _Responses(Iterator[Any]):
         except BaseException as error:
             end_raised(self._record, error)
             raise
-        self._record.message_received()
+        self._record.message_received(response)
         return response
 
     def close(self) -> None:
@@ -256,10 +256,18 @@ def end_as(call: Call, ended: Any) -> None:
         code = ended.code()
         status = code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
         if status == "OK" and not call.method.streams_responses:
-            call.message_received()
+            call.message_received(_response(ended) if call.watches else None)
         call.end(status, text(ended.details()), trailers=ended.trailing_metadata() or ())
     except Exception:
         call.fail("client")
+
+
+def _response(ended: Any) -> Any:
+    """The response of a unary call that has ended well; None when it has none to show."""
+    try:
+        return ended.result()
+    except Exception:
+        return None
 
 
 def end_raised(call: Call, error: BaseException) -> None:

@@ -1,5 +1,6 @@
 """Starts the records of one side's calls."""
 
+import functools
 from collections.abc import Callable
 
 from opentelemetry.context import Context
@@ -8,6 +9,7 @@ from observability.call import OTHER, Call, Metadata, Method
 from observability.grpc.contrib import Contrib
 from observability.journal import Journal
 from observability.signals.tracing import KINDS, Tracing
+from observability.watched import Watch, WatchedCall
 
 MAX_METHODS = 1000
 
@@ -15,7 +17,8 @@ MAX_METHODS = 1000
 class Recorder:
     """Starts records; what is the same for the calls of a method is worked out once.
 
-    quiet says of a path whether its calls are to be counted only; address and port are the target's.
+    quiet says of a path whether its calls must be counted only; watch looks at their messages; address and
+    port are the target's.
     """
 
     def __init__(
@@ -25,6 +28,7 @@ class Recorder:
         tracing: Tracing,
         contrib: Contrib,
         quiet: Callable[[str], bool],
+        watch: Watch,
         address: str = "",
         port: int | None = None,
     ) -> None:
@@ -34,6 +38,7 @@ class Recorder:
         self._side = side
         self._start = tracing.serve if side == "server" else tracing.ask
         self._quiet = quiet
+        self._call = functools.partial(WatchedCall, watch) if watch else Call
         self._address = address
         self._port = port
         self._methods: dict[tuple[str, str], Method] = {}
@@ -80,7 +85,7 @@ class Recorder:
 
         A failure of tracing is counted, and the record goes on without a span.
         """
-        call = Call(self.journal, method, metadata, peer, deadline_s, queued_s, asked)
+        call = self._call(self.journal, method, metadata, peer, deadline_s, queued_s, asked)
         if method.quiet:
             return call, None
         try:

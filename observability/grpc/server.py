@@ -131,7 +131,7 @@ class ServerRpc(Rpc):
                 self.finish()
             raise
         if self.request_streaming and self._call is not None:
-            self._call.message_received()
+            self._call.message_received(request)
         return request
 
     def response_serializer(self, response: Any) -> Any:
@@ -143,7 +143,7 @@ class ServerRpc(Rpc):
             self._guard(self._not_serialized, error)
             raise
         if self._call is not None:
-            self._call.message_sent()
+            self._call.message_sent(response)
             if not self.response_streaming:
                 self._guard(self.complete)
         return data
@@ -228,7 +228,7 @@ class ServerRpc(Rpc):
         if self.request_streaming:
             self._requests = request
         else:
-            self._call.message_received()
+            self._call.message_received(request)
 
     def watch(self) -> None:
         """Ask for a callback at the end of the RPC; it may be over already."""

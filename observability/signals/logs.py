@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import select
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from opentelemetry.trace import Span, get_current_span
 
 from observability.call import FAULTS, Call, Record
 from observability.mailbox import Mailbox
+from observability.signals.redaction import Redaction
 from observability.tally import Tally
 
 MAX_LINE = 64 * 1024
@@ -32,6 +34,7 @@ EVENTS = {"server": "grpc.server.call", "client": "grpc.client.call"}
 LINE = ("time", "level", "service", "event", "trace_id", "span_id")
 LOGGING_LEVELS = {"WARNING": "warn", "CRITICAL": "error"}
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+STRUCTLOG = frozenset({"_logger", "_name", "_record", "event", "exc_info"})
 EXPORTER_LOGGERS = "opentelemetry.exporter"
 EXPORTER_INTERVAL_S = 60.0
 
@@ -169,57 +172,68 @@ def _request(request: Any) -> dict[str, Any]:
     }
 
 
-class Capture:
-    """Puts a JsonHandler in place of the root logger's handlers that write to the same stream."""
-
-    def __init__(self, stream: LogStream) -> None:
-        root = logging.getLogger()
-        self._level = root.level
-        self._handler = JsonHandler(stream)
-        self._replaced = [it for it in root.handlers if getattr(it, "stream", None) is stream.stream]
-        for handler in self._replaced:
-            root.removeHandler(handler)
-        root.addHandler(self._handler)
-
-    def undo(self) -> None:
-        """Leave the root logger as it was found."""
-        root = logging.getLogger()
-        root.removeHandler(self._handler)
-        for handler in self._replaced:
-            root.addHandler(handler)
-        root.setLevel(self._level)
-
-
 class JsonHandler(logging.Handler):
     """Writes the records of Python's logging in the same format, with the current trace's ids and `extra`."""
 
-    def __init__(self, stream: LogStream) -> None:
+    def __init__(self, stream: LogStream, redaction: Redaction) -> None:
         super().__init__()
         self._stream = stream
+        self._redaction = redaction
         self.addFilter(ExporterFilter())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; the event is its message."""
         try:
-            message, fields = _said(record)
-            fields["logger"] = record.name
+            event, given = _said(record)
+            fields: dict[str, Any] = {"logger": record.name}
+            fields |= {key: self._shown(key, value) for key, value in given.items()}
             if record.exc_info:
                 fields["stack"] = "".join(traceback.format_exception(*record.exc_info))
             level = LOGGING_LEVELS.get(record.levelname, record.levelname.lower())
-            line = self._stream.line(int(record.created * 1e9), level, message, get_current_span())
+            line = self._stream.line(int(record.created * 1e9), level, event, get_current_span())
             self._stream.put(line | {key: value for key, value in fields.items() if key not in line})
         except Exception:
             self.handleError(record)
 
+    def _shown(self, key: str, value: Any) -> Any:
+        return self._redaction.shown(key, value) if isinstance(value, str) else value
+
 
 def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
-    """The message and the fields beside it; structlog's wrap_for_formatter puts both into one dict."""
-    extra = {key: value for key, value in vars(record).items() if key not in STANDARD}
-    if not isinstance(record.msg, dict):
-        return record.getMessage(), extra
-    fields = {key: value for key, value in extra.items() if not key.startswith("_")}
-    fields |= {str(key): value for key, value in record.msg.items()}
-    return str(fields.pop("event", "")), fields
+    """A record's message and its fields: what its `extra` has, and the keywords of structlog.
+
+    structlog's ProcessorFormatter.wrap_for_formatter makes the message a dict, and adds fields of its own.
+    """
+    fields = {key: value for key, value in vars(record).items() if key not in STANDARD}
+    if not isinstance(record.msg, dict) or "event" not in record.msg:
+        return record.getMessage(), fields
+    fields |= record.msg
+    return str(record.msg["event"]), {key: fields[key] for key in fields if key not in STRUCTLOG}
+
+
+class Capture:
+    """Has the root logger write its lines as JSON, instead of to the terminal; the end puts all back."""
+
+    def __init__(self, stream: LogStream, redaction: Redaction) -> None:
+        self._root = logging.getLogger()
+        self._level = self._root.level
+        self._handler = JsonHandler(stream, redaction)
+        terminal = (sys.stdout, sys.stderr, stream.stream)
+        self._aside = [
+            handler
+            for handler in self._root.handlers
+            if type(handler) is logging.StreamHandler and handler.stream in terminal
+        ]
+        for handler in self._aside:
+            self._root.removeHandler(handler)
+        self._root.addHandler(self._handler)
+
+    def end(self) -> None:
+        """Give the root logger the level and the handlers that it had."""
+        self._root.removeHandler(self._handler)
+        for handler in self._aside:
+            self._root.addHandler(handler)
+        self._root.setLevel(self._level)
 
 
 class ExporterFilter(logging.Filter):

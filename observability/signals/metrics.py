@@ -27,6 +27,7 @@ LABELS = ("grpc_type", "grpc_service", "grpc_method")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
 PUBLISH_S = 0.25
 FRESH_S = 1.0  # how long a read of the registry waits for the journal at most
+BUCKETS_BYTES = (0, *(2**power for power in range(5, 25)))  # 32 bytes to 16 MiB
 BUCKETS_RATIO = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -52,12 +53,15 @@ class ExtraLabel:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose: custom labels, bounds of histograms in seconds, the convention's histograms."""
+    """What a user may choose: custom labels, the bounds in seconds of the histograms of calls and of HTTP
+    requests, the convention's histograms, and those of the sizes of messages.
+    """
 
     extra_labels: Mapping[str, ExtraLabel] = field(default_factory=dict)
     buckets_s: Sequence[float] = BUCKETS_S
     http_buckets_s: Sequence[float] = BUCKETS_S
     convention: bool = False
+    sizes: bool = False
 
 
 class Running:
@@ -144,6 +148,13 @@ class CallMetrics:
             ("rpc_system_name", "rpc_method", "rpc_status_code"),
             buckets=options.buckets_s,
         ), options.buckets_s) if options.convention else None  # fmt: skip
+        self._sizes = [  # the names of go-grpc-prometheus' EnableMsgSizeReceivedBytesHistogram
+            histogram(
+                f"msg_size_{way}_bytes", f"How large the messages were that the {side} {way}.", BUCKETS_BYTES
+            )
+            for way in ("received", "sent")
+            if options.sizes
+        ]
         self._codes: Totals[Labels] = Totals()
         self._messages: tuple[Totals[Labels], Totals[Labels]] = Totals(), Totals()
 
@@ -160,6 +171,9 @@ class CallMetrics:
             self._deadline.observe(labels, min(duration_s / call.deadline_s, 1.0))
         if call.first_ns and call.method.streams_responses:
             self._first.observe(labels, call.first_ns / 1e9)
+        for measured, sizes in zip(self._sizes, call.sizes, strict=False):  # there are none unless asked for
+            for size in sizes:
+                measured.observe(labels, size)
         if self._convention is not None:
             self._convention.observe(("grpc", call.method.full_name, call.status), duration_s, call, led)
 

@@ -10,7 +10,10 @@ from observability.signals.families import Families
 from observability.tally import Tally
 
 ENDS = ("queue_full", "shutdown")
-SIGNALS = ("client", "exclude", "export", "http", "journal", "logs", "metrics", "server", "stack", "tracing")
+SIGNALS = (
+    "client", "exclude", "export", "hook", "http", "journal", "logs", "metrics", "redact", "server", "stack",
+    "tracing",
+)  # fmt: skip
 # By name: what it says, its label, and the values that are there from the start, at zero.
 COUNTERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "telemetry_signal_failures": ("Times that telemetry itself failed.", ("signal",), SIGNALS),

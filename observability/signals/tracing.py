@@ -4,7 +4,7 @@ Convention: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from observability.call import FAULTS, MAX_DETAILS, Call, Failure, Metadata, Method, Record
 from observability.signals.provider import CallSpans
+from observability.signals.redaction import REDACTED, Redaction
 from observability.signals.rich_status import error_info
 from observability.signals.spans import Beginning
 from observability.tally import Tally
@@ -29,21 +30,17 @@ HEADERS = 256
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 SERVER_FAULTS = FAULTS | {"DEADLINE_EXCEEDED"}
 SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
-REDACTED = "[REDACTED]"
 BAGGAGE = "baggage"
 IDS = TraceContextTextMapPropagator()
 UNSET = Status(StatusCode.UNSET)
 HEADER = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 
 
-Redact = Callable[[str, str], str]
-
-
 class Tracing:
     """The signal that makes spans: it starts them in the request's thread, and ends them from the records.
 
-    metadata_keys are the keys of request metadata whose values become attributes, as redact makes them;
-    old_names adds the attributes of the conventions before the stable ones.
+    metadata_keys are the keys of request metadata whose values become attributes, as far as
+    redaction shows them; old_names adds the attributes of the conventions before the stable ones.
     """
 
     name = "tracing"
@@ -52,16 +49,16 @@ class Tracing:
         self,
         spans: CallSpans,
         tally: Tally,
-        metadata_keys: Iterable[str] = (),
-        redact: Redact | None = None,
+        metadata_keys: Iterable[str],
         *,
-        old_names: bool = False,
+        old_names: bool,
+        redaction: Redaction,
     ) -> None:
         self._spans = spans
         self._tally = tally
         self._keys = [key.lower() for key in metadata_keys]
-        self._redact = redact
         self._old_names = old_names
+        self._redaction = redaction
         self._propagator: TextMapPropagator | None = None
         self._is_w3c = False
         self._headers = _Headers(tally)
@@ -145,20 +142,15 @@ class Tracing:
         """The values of the allowed keys, under the convention's names; those of secrets are not shown."""
         captured: dict[str, Any] = {"rpc.method_original": call.asked} if call.asked else {}
         for key in self._keys:
-            values = tuple(self._shown(key, value) for name, value in call.metadata if name == key)
-            if values:
-                secret = any(word in key for word in SECRET)
-                captured[f"rpc.request.header.{key}"] = (REDACTED,) if secret else values
+            values = [str(value) for name, value in call.metadata if name == key]
+            if not values:
+                continue
+            name = f"rpc.request.header.{key}"
+            if any(word in key for word in SECRET):
+                captured[name] = (REDACTED,)
+            else:
+                captured[name] = tuple(utf8(self._redaction.shown(name, value)) for value in values)
         return captured
-
-    def _shown(self, key: str, value: str | bytes) -> str:
-        if self._redact is None:
-            return utf8(str(value))
-        try:
-            return utf8(str(self._redact(key, str(value))))
-        except Exception:
-            self._tally.failure(self.name)
-            return REDACTED
 
     def _ended(self, call: Call) -> tuple[dict[str, Any], Status]:
         """What is known at the end; the outcome comes last, because a limit drops what came first."""
