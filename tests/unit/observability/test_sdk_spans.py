@@ -568,7 +568,9 @@ def test_an_exporter_does_not_feed_itself(way: str, monkeypatch: pytest.MonkeyPa
     assert telemetry.registry.get_sample_value("grpc_client_started_total", labels) == 1
 
 
-SIGNALS = {"client", "exclude", "export", "http", "journal", "logs", "metrics", "server", "stack", "tracing"}
+SIGNALS = {
+    "client", "exclude", "export", "hook", "http", "journal", "logs", "metrics", "redact", "server", "stack", "tracing",
+}  # fmt: skip
 LOSSES = {
     "telemetry_records_dropped_total": {"queue_full", "shutdown"},
     "telemetry_spans_dropped_total": {"queue_full", "shutdown", "export_failed"},
