@@ -1,6 +1,6 @@
 """A thousand pages while recommendations is killed half-way: their answers, and the slowest of them.
 
-Run: python -m benchmarks.degraded
+Run: python -m tests.degraded
 """
 
 import signal

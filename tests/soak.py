@@ -1,6 +1,6 @@
 """Calls of all kinds with random ends: they must leave nothing behind.
 
-Run: python -m benchmarks.soak [CALLS] (200000; half on a threaded server, half on an asyncio one)
+Run: python -m tests.soak [CALLS] (200000; half on a threaded server, half on an asyncio one)
 """
 
 import gc
@@ -32,7 +32,7 @@ class Open(SpanProcessor):
     def __init__(self) -> None:
         self.ids: set[int] = set()
 
-    def on_start(self, span: Any, parent_context: Any = None) -> None:  # noqa: ARG002
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
         """One more."""
         self.ids.add(span.context.span_id)
 
