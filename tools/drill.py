@@ -28,7 +28,7 @@ class Drill:
         self._queries = _queries(fault, interval)
         self.passed = False
 
-    def tell(self) -> Iterator[tuple[str, str]]:
+    def steps(self) -> Iterator[tuple[str, str]]:
         """Each step, as what it is and what came of it."""
         fault, before = self._fault, self._level()
         yield "fault", f"{fault.service} {fault.does}"
@@ -113,7 +113,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         drill = Drill(named(arguments.name), place(arguments.patience), arguments.interval)
-        for step, words in drill.tell():
+        for step, words in drill.steps():
             print(f"{step:<8}{words}", flush=True)  # noqa: T201
     except (BadFault, Unreachable) as error:
         sys.stderr.write(f"{error}\n")

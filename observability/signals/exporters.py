@@ -98,7 +98,7 @@ class HttpExporter(SpanExporter):
         )
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send the spans; raises when one cannot be encoded, which the exporter itself does not tell."""
+        """Send the spans; raises when one cannot be encoded, which the exporter itself does not report."""
         result: SpanExportResult = self._exporter.export(spans)
         if result is not SpanExportResult.SUCCESS:
             encode_spans(spans)

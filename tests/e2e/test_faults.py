@@ -158,7 +158,7 @@ def test_a_leak_is_bounded_and_given_back(both: Faulty) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "said"),
     [
         (("fast",), "NAME must be one of slow, errors, not-found"),
         (("slow", "2"), "SHARE must be a number from 0 to 1"),
@@ -170,11 +170,11 @@ def test_a_leak_is_bounded_and_given_back(both: Faulty) -> None:
         (("slow", "1", "5", "INTERNAL"), "CODE must be none for slow"),
     ],
 )
-def test_what_is_not_allowed(both: Faulty, arguments: tuple[str, ...], told: str) -> None:
+def test_what_is_not_allowed(both: Faulty, arguments: tuple[str, ...], said: str) -> None:
     """A wrong value is one line with field, value and what is allowed; exit code 2; nothing is on."""
     done = both.faults("on", *arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(said)
     assert "SHARE" not in both.faults("now").stdout
 
 

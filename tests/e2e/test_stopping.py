@@ -139,9 +139,9 @@ def test_a_port_in_use_is_a_line(name: str, which: str, tmp_path: Path) -> None:
         ports[variable] = str(taken.getsockname()[1])
         service = Service(name, tmp_path, **ports)
         assert service.process.wait(30) != 0
-    told = service.errors.read_text()
-    assert told.startswith(f"{variable}: cannot listen on port {ports[variable]}")
-    assert told.count("\n") == 1
+    said = service.errors.read_text()
+    assert said.startswith(f"{variable}: cannot listen on port {ports[variable]}")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["recommendations", "marketplace"])
@@ -153,12 +153,12 @@ def test_a_bad_feed_is_a_line(name: str, tmp_path: Path) -> None:
     ports = {f"{name.upper()}_PORT": str(port), f"{name.upper()}_METRICS_PORT": str(metrics)}
     service = Service(name, tmp_path, BOOKS_FILE=str(feed), **ports)
     assert service.process.wait(30) != 0
-    told = service.errors.read_text()
+    said = service.errors.read_text()
     assert (
         "bad.csv, line 2, column category: must be one of MYSTERY, SCIENCE_FICTION, SELF_HELP, got 'COOKING'"
-        in told
+        in said
     )
-    assert told.count("\n") == 1
+    assert said.count("\n") == 1
 
 
 def test_a_silent_connection_does_not_hold_the_shop(tmp_path: Path) -> None:

@@ -125,8 +125,8 @@ def test_an_image_holds_its_own_service_alone(stack: Stack, name: str, other: st
 def test_a_service_can_change_nothing(stack: Stack, name: str) -> None:
     """In each container the user is not root, and the file system cannot be written to."""
     (container,) = stack.containers(name)
-    told = docker("exec", container, "sh", "-c", "id -u; touch /etc/x /app/x 2>/dev/null || echo refused")
-    user, refused = told.split()
+    said = docker("exec", container, "sh", "-c", "id -u; touch /etc/x /app/x 2>/dev/null || echo refused")
+    user, refused = said.split()
     assert user != "0"
     assert refused == "refused"
 

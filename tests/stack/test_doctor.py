@@ -149,18 +149,18 @@ def test_nothing_is_scraped(well: Stack, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "said"),
     [
         ({"OTEL_TRACES_SAMPLER": "always_off"}, "set OTEL_TRACES_SAMPLER to parentbased_always_on"),
         ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, "OTEL_TRACES_SAMPLER_ARG"),
         ({"OTEL_SDK_DISABLED": "true"}, "without OTEL_SDK_DISABLED"),
     ],
 )
-def test_there_are_no_traces(start: Start, variables: dict[str, str], told: str) -> None:
+def test_there_are_no_traces(start: Start, variables: dict[str, str], said: str) -> None:
     """A sampler that is off, and a disabled SDK, fail as sampling, with the variable that does it."""
     code, found = start(**variables).ask()
     assert (code, failures(found)) == (1, {"sampling"})
-    assert told in found["FAIL"][0]
+    assert said in found["FAIL"][0]
 
 
 def test_traces_are_not_exported(start: Start) -> None:
@@ -184,7 +184,7 @@ def test_a_page_fails(start: Start) -> None:
 
 @pytest.mark.parametrize(("off_s", "state"), [(0, "ok"), (4, "ok"), (60, "FAIL"), (-3600, "FAIL")])
 def test_clocks(off_s: int, state: str) -> None:
-    """A clock that is more than five seconds off fails, and it is told by how much."""
+    """A clock that is more than five seconds off fails, and it says by how much."""
     found = skew("Prometheus", formatdate(1e9 + off_s, usegmt=True), 1e9)
     assert found.state == state
     assert state == "ok" or f"{abs(off_s)} s" in found.words

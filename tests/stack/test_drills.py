@@ -96,7 +96,7 @@ def play(fault: Fault, directory: Path) -> Story:
 def _drill(
     fault: Fault, directory: Path, ports: dict[str, str], prometheus: Prometheus
 ) -> subprocess.Popen[bytes]:
-    told = {
+    settings = {
         "PROMETHEUS_PORT": prometheus.url.rpartition(":")[2],
         "COMPOSE_PROJECT_NAME": "drills-run-no-containers",
     }
@@ -104,7 +104,7 @@ def _drill(
     command += ["--interval", lasting("1m", FACTOR)]
     with (directory / "said").open("wb") as said, (directory / "complained").open("wb") as complained:
         return subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | ports | told, stdout=said, stderr=complained
+            command, cwd=ROOT, env=os.environ | ports | settings, stdout=said, stderr=complained
         )
 
 

@@ -86,7 +86,7 @@ def _courses(name: str, severity: str) -> Iterator[list[str]]:
 
 
 def test_runbooks_are_of_alerts() -> None:
-    """Every runbook is of an alert, is a page long, and says what is to be seen and done."""
+    """Every runbook is of an alert, is a page long, and says what one sees and does."""
     pages = {page.stem: page.read_text() for page in (ROOT / "docs" / "runbooks").glob("*.md")}
     assert pages.keys() == {alert["alert"] for alert in ALERTS}
     for name, text in pages.items():

@@ -82,7 +82,7 @@ def test_the_story_comes_true(tmp_path: Path) -> None:
     ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))
     with pair(tmp_path, **ports) as (shop, receiver):
         prometheus = Prometheus(tmp_path, shop.metrics)
-        told = ports | {
+        variables = ports | {
             "MARKETPLACE_PORT": shop.url.rpartition(":")[2],
             "RECOMMENDATIONS_PORT": str(shop.grpc),
             "MARKETPLACE_METRICS_PORT": str(shop.metrics["marketplace"]),
@@ -94,7 +94,7 @@ def test_the_story_comes_true(tmp_path: Path) -> None:
         try:
             done = {}
             for command in [line for line in COMMANDS if line.startswith("make ") and "drill" not in line]:
-                done[command] = make(command, **told)
+                done[command] = make(command, **variables)
                 if "errors" in command:
                     page = shop.get("/")[1]
             assert {command: one.stderr for command, one in done.items() if one.returncode} == {}

@@ -127,8 +127,8 @@ def _stored(place: Place, trace_id: str) -> Iterator[Finding]:
     try:
         found = both if within(place.patience_s, lambda: both <= services()) else services()
     except OSError:
-        told = "see above" if place.composed else f"make run prints it: {trace_id}"
-        yield skipped("trace", f"no Jaeger to ask; {told}")
+        where = "see above" if place.composed else f"make run prints it: {trace_id}"
+        yield skipped("trace", f"no Jaeger to ask; {where}")
         return
     if both <= found:
         yield ok("trace", f"{place.jaeger}/trace/{trace_id} has both services")

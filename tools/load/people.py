@@ -29,7 +29,7 @@ durations = Histogram("load_request_duration_seconds", "How long people waited, 
 
 @events.init.add_listener
 def begin(environment: Any, **_: Any) -> None:
-    """Serve /metrics, and tell locust how many people the rate needs."""
+    """Serve /metrics, and let locust know how many people the rate needs."""
     start_http_server(METRICS_PORT)
     environment.parsed_options.num_users = max(1, round(RATE * PACE_S))
     environment.parsed_options.spawn_rate = RATE

@@ -34,5 +34,5 @@ def _http(error: HTTPException) -> tuple[str, int, list[tuple[str, str]]]:
 
 def _unexpected(error: Exception) -> Answer:
     current_app.logger.error("a page failed", exc_info=error)
-    message = "The shop failed to show this page. The trace below tells why."
+    message = "The shop failed to show this page. The trace below shows why."
     return render_template("error.html", title="Something broke", message=message), 500

@@ -119,7 +119,7 @@ def test_a_wrong_setting_is_one_line(start: Start, variable: str, value: str) ->
 
 
 def test_what_a_service_says_when_it_refuses_to_start_is_shown_once(start: Start, tmp_path: Path) -> None:
-    """A wrong feed stops the start of both services, and is told in one line."""
+    """A wrong feed stops the start of both services, and is reported in one line."""
     feed = tmp_path / "books.csv"
     feed.write_text("id,title,author,category,price\nx,Emma,Jane Austen,MYSTERY,1\n")
     pair = start(BOOKS_FILE=str(feed))
@@ -155,7 +155,7 @@ def test_prometheus_scrapes_both_services_and_is_not_needed(start: Start, ports:
 @pytest.mark.skipif(
     not shutil.which("prometheus"), reason="needs Prometheus; with it on PATH, run this again"
 )
-def test_prometheus_port_in_use_is_told_and_the_pair_goes_on(start: Start, ports: dict[str, str]) -> None:
+def test_prometheus_port_in_use_is_reported_and_the_pair_goes_on(start: Start, ports: dict[str, str]) -> None:
     """Prometheus is an extra: without its port the pair starts all the same."""
     with socket.create_server(("127.0.0.1", int(ports["PROMETHEUS_PORT"]))):
         pair = start().wait_until_ready()

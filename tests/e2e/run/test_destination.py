@@ -37,7 +37,7 @@ def test_opentelemetrys_own_variables_decide(
 
 
 def test_services_export_soon_and_past_a_proxy() -> None:
-    """The services are told the endpoint; what the user set for delay and proxy is kept."""
+    """The services get the endpoint; what the user set for delay and proxy is kept."""
     assert export_settings({}, ENDPOINT) == {
         "OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT,
         "OTEL_BSP_SCHEDULE_DELAY": "300",

@@ -41,7 +41,7 @@ def test_last_words_are_safe_to_print(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_service_after_the_stop_is_no_failure(sleeper: Process) -> None:
-    """A service that ends because it was told to is not reported as dead."""
+    """A service that ends because it was asked to is not reported as dead."""
     stop = StopRequests()
     stop.requested = True
     assert stop_all([sleeper], within_s=10, at_once=lambda: False) == []

@@ -61,7 +61,7 @@ def test_a_row_is_a_line_on_a_narrow_terminal(width: int) -> None:
 
 
 def test_the_printer_prints_finished_traces_and_at_the_end_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No trace that came is lost when the pair stops, and what was left out is told."""
+    """No trace that came is lost when the pair stops, and what was left out is said."""
     console = Console(file=(file := io.StringIO()))
     traces = Traces()
     printer = TracePrinter(traces, console)

@@ -18,7 +18,7 @@ def test_siblings_stand_in_the_order_of_their_start() -> None:
     assert [row.span for row in shape([ROOT, CLIENT, earlier])] == [ROOT, earlier, CLIENT]
 
 
-def test_row_tells_duration_and_place_in_the_trace() -> None:
+def test_row_shows_duration_and_place_in_the_trace() -> None:
     """A span's milliseconds are its own; offset and share are parts of the trace's time."""
     _, client, _ = shape([ROOT, CLIENT, SERVER])
     assert (client.milliseconds, client.offset, client.share) == (6.0, 0.2, 0.6)

@@ -19,7 +19,7 @@ from observability.signals.tracing import peer_attributes
     ],
 )
 def test_peers_of_every_scheme(peer: str, attributes: dict[str, Any]) -> None:
-    """A peer's address is told whatever its scheme is."""
+    """A peer's address is shown whatever its scheme is."""
     assert peer_attributes(peer) == attributes
 
 

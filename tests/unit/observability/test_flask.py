@@ -515,16 +515,16 @@ def test_start_response_and_write(web: Web) -> None:
     app = Flask("mounts")
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/plain": plain})  # type: ignore[method-assign]
     web.telemetry.instrument_flask(app)
-    told: list[Any] = []
+    seen: list[Any] = []
 
     def start(*args: Any) -> Callable[[bytes], None]:
-        told.append(args)
-        return told.append
+        seen.append(args)
+        return seen.append
 
     body = app.wsgi_app(EnvironBuilder("/plain").get_environ(), start)
     assert list(body) == [b"yielded"]
     body.close()  # type: ignore[attr-defined]
-    assert [told[0][0], told[1], told[2][0], told[2][2]] == ["200 OK", b"written", "418 Teapot", None]
+    assert [seen[0][0], seen[1], seen[2][0], seen[2][2]] == ["200 OK", b"written", "418 Teapot", None]
     assert web.one(418, "_OTHER").attributes["url.path"] == "/plain"
 
 

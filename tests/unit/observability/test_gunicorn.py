@@ -115,7 +115,7 @@ def ask_until(running: Gunicorn, workers: int, known: set[int]) -> int:
 
 
 @both_ways
-def test_each_worker_tells_its_own_traces_and_all_share_their_metrics(
+def test_each_worker_sends_its_own_traces_and_all_share_their_metrics(
     options: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Each worker exports its spans as an instance of its own, and /metrics is the sum of them all.

@@ -43,7 +43,7 @@ def tier(call: Call) -> str:
 
 
 def test_extra_labels_are_bounded() -> None:
-    """A label of one's own is computed per call; a value that was not foreseen is `_OTHER`."""
+    """A custom label is computed per call; a value that was not foreseen is `_OTHER`."""
     label = ExtraLabel(frozenset({"free", "paid"}), tier)
     server = MemoryTelemetry(extra_labels={"tier": label})
     server.declare(METHOD, "NOT_FOUND")
@@ -75,7 +75,7 @@ def test_metadata_is_shown_where_it_is_allowed() -> None:
 
 
 def test_deadline() -> None:
-    """A span tells the deadline at the start and what was left at the end; a histogram how much was used."""
+    """A span has the deadline at the start and what was left at the end; a histogram how much was used."""
     server = MemoryTelemetry()
     with sync_server(server) as target, channel(MemoryTelemetry(), target) as made:
         made.unary_unary(METHOD)(b"x", timeout=10)
@@ -88,7 +88,7 @@ def test_deadline() -> None:
 
 
 def test_retries_of_grpc_are_attempts() -> None:
-    """What gRPC itself tries again is one call of the client, and tells the server how often it was tried."""
+    """What gRPC itself tries again is one call of the client, and the server learns how often it was tried."""
     server, client = MemoryTelemetry(), MemoryTelemetry()
     policy = (
         '{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.01s",'
@@ -107,7 +107,7 @@ def test_retries_of_grpc_are_attempts() -> None:
 
 
 def test_time_to_the_first_message() -> None:
-    """A stream tells on both sides how long its first response took; a unary call has none to tell."""
+    """A stream reports on both sides how long its first response took; a unary call has none."""
     server, client = MemoryTelemetry(), MemoryTelemetry()
     with sync_server(server) as target, channel(client, target) as made:
         list(made.stream_stream("/test.Service/count")(iter([b"1", b"2"]), timeout=10))
@@ -132,7 +132,7 @@ def test_messages_are_counted_as_they_pass() -> None:
 
 
 def test_saturation_of_the_pool() -> None:
-    """A threaded server tells how many threads it has, how many serve, and how long calls waited for one."""
+    """A threaded server reports how many threads it has, how many serve, and how long calls waited for one."""
     server = MemoryTelemetry()
     with (
         serving(server.server_interceptors(workers=1), workers=1) as target,

@@ -28,7 +28,7 @@ def call(target: str, client: MemoryTelemetry, method: str, request: bytes, time
     return "OK"
 
 
-def told(telemetry: MemoryTelemetry, side: str) -> tuple[Any, Any]:
+def recorded(telemetry: MemoryTelemetry, side: str) -> tuple[Any, Any]:
     """The one span and the one line of that side."""
     eventually(lambda: eventually_idle(telemetry, side, 1))
     kind = SpanKind.SERVER if side == "server" else SpanKind.CLIENT
@@ -57,8 +57,8 @@ def check(
     server, client = MemoryTelemetry("server"), MemoryTelemetry("client")
     with SERVERS[flavour](server) as target:
         status = call(target, client, method, request, timeout)
-        server_span, server_line = told(server, "server")
-    client_span, client_line = told(client, "client")
+        server_span, server_line = recorded(server, "server")
+    client_span, client_line = recorded(client, "client")
     assert status == expected
     for telemetry, side, span, line in (
         (server, "server", server_span, server_line),
@@ -154,7 +154,7 @@ def test_cancelled(flavour: str) -> None:
         (server, "server", StatusCode.UNSET),
         (client, "client", StatusCode.ERROR),
     ):
-        span, line = told(telemetry, side)
+        span, line = recorded(telemetry, side)
         assert span.attributes["rpc.status_code"] == line["status"] == "CANCELLED"
         assert span.status.status_code is expected
         assert telemetry.value(f"grpc_{side}_in_flight") == 0

@@ -25,8 +25,8 @@ from tests.unit.observability.rpc import Aio, Sync, aio_server_thread, channel, 
 OTHER = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1))
 
 
-def told(span: Any) -> None:
-    """All that a handler may tell its span."""
+def fill(span: Any) -> None:
+    """All that a handler may do with its span."""
     span.set_attribute("text", "a")
     span.set_attributes({"number": 1, "ratio": 0.5, "flag": True, "list": ["a", "b"]})
     span.add_event("happened", {"how": "well"}, timestamp=5)
@@ -41,7 +41,7 @@ class Tells(Sync):
     def returns(self, request: bytes, context: Any) -> bytes:
         span = trace.get_current_span()
         assert span.is_recording()
-        told(span)
+        fill(span)
         return request
 
 
@@ -59,11 +59,11 @@ def call(server: MemoryTelemetry, service: Any, method: str = "returns") -> Any:
     return server.spans()[0]
 
 
-def test_a_handler_tells_its_span_what_it_would_tell_the_sdks() -> None:
+def test_a_handler_fills_its_span_as_it_would_the_sdks() -> None:
     """Attributes, events, links, name and status that a handler sets are those that the SDK's span would have."""
     ours = call(MemoryTelemetry(), Tells())
     sdks: Any = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("call")
-    told(sdks)
+    fill(sdks)
     assert dict(sdks.attributes).items() <= dict(ours.attributes).items()
     assert [(event.name, dict(event.attributes), event.timestamp) for event in ours.events] == [
         (event.name, dict(event.attributes), event.timestamp) for event in sdks.events
@@ -99,7 +99,7 @@ def test_nothing_changes_a_span_that_has_ended(touched: bool) -> None:
     span = call(MemoryTelemetry(), Keeps())
     before = span.to_json()
     (late,) = kept
-    told(late)
+    fill(late)
     late.end()
     assert not late.is_recording()
     assert late.get_span_context() == span.context
@@ -379,7 +379,7 @@ def test_a_sampler_that_raises_changes_no_call(edge: str, monkeypatch: pytest.Mo
     """The call is as without it, its span is none, and the failure is counted once on each side."""
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "Broken")
     client, server = MemoryTelemetry(), MemoryTelemetry()
-    calling(edge, client, server, lambda _: told(trace.get_current_span()))
+    calling(edge, client, server, lambda _: fill(trace.get_current_span()))
     for telemetry in (client, server):
         assert telemetry.spans() == ()
         assert telemetry.value("telemetry_signal_failures_total", signal="tracing") == 1
@@ -393,7 +393,7 @@ def test_a_sampler_may_look_at_the_current_span(edge: str, monkeypatch: pytest.M
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "Curious")
     server = MemoryTelemetry()
     server.capture_logs("WARNING")
-    calling(edge, MemoryTelemetry(), server, lambda _: told(trace.get_current_span()))
+    calling(edge, MemoryTelemetry(), server, lambda _: fill(trace.get_current_span()))
     sampler = Curious.made[-2]  # the server's: the client is made after it
     (span,) = server.spans()
     server.shutdown()

@@ -1,4 +1,4 @@
-"""The feed: what is accepted, and how what is wrong is told."""
+"""The feed: what is accepted, and how what is wrong is reported."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_prices_are_cents_and_columns_have_any_order(feed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "said"),
     [
         ("", "line 1: column 'id' is missing"),
         ("id,title,author,category,prize\n", "line 1: column 'prize' is unknown"),
@@ -55,18 +55,20 @@ def test_prices_are_cents_and_columns_have_any_order(feed: Path) -> None:
         (HEADER + '1,"T,A,MYSTERY,1\n', "is not valid CSV"),
     ],
 )  # fmt: skip
-def test_a_wrong_feed_is_told_by_place_value_and_what_is_allowed(feed: Path, text: str, told: str) -> None:
+def test_a_wrong_feed_is_reported_by_place_value_and_what_is_allowed(
+    feed: Path, text: str, said: str
+) -> None:
     """The error is one line that names file, line, column, value and what is allowed."""
     feed.write_text(text, encoding="utf-8")
     with pytest.raises(FeedError) as error:
         list(read_books(feed))
-    assert told in str(error.value)
+    assert said in str(error.value)
     assert str(feed) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_feed_that_is_not_utf8_or_not_there(feed: Path) -> None:
-    """Bytes that are no UTF-8 are told with their line; a missing file with what to do."""
+    """Bytes that are no UTF-8 are reported with their line; a missing file with what to do."""
     feed.write_bytes((HEADER + GOOD).encode() + "2,Café,A,MYSTERY,1\n".encode("latin-1"))
     with pytest.raises(FeedError, match="line 3: is not UTF-8"):
         list(read_books(feed))

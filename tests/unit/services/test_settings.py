@@ -33,22 +33,22 @@ def test_a_wrong_setting_is_one_line(
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit) as ended:
         load(kind)
-    told = capsys.readouterr().err
+    said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert told.startswith(f"{variable}: '{value}' is not allowed: ")
-    assert allowed in told
-    assert told.endswith("correct it, or leave it out for the default\n")
-    assert told.count("\n") == 1
+    assert said.startswith(f"{variable}: '{value}' is not allowed: ")
+    assert allowed in said
+    assert said.endswith("correct it, or leave it out for the default\n")
+    assert said.count("\n") == 1
 
 
 def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A database's address may hold a password: only its scheme is told."""
+    """A database's address may hold a password: only its scheme is shown."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://shop:hunter2@db/books")
     with pytest.raises(SystemExit):
         load(Marketplace)
-    told = capsys.readouterr().err
-    assert "hunter2" not in told
-    assert "its scheme is 'postgresql'; allowed are sqlite:///FILE and sqlite://" in told
+    said = capsys.readouterr().err
+    assert "hunter2" not in said
+    assert "its scheme is 'postgresql'; allowed are sqlite:///FILE and sqlite://" in said
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_settings_that_go_together(
     kind: type, given: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half of a pair of settings is told with the name of the other half."""
+    """Half of a pair of settings is reported with the name of the other half."""
     for variable in given:
         monkeypatch.setenv(variable, str(ROOT / "pyproject.toml"))
     with pytest.raises(SystemExit):

@@ -118,7 +118,7 @@ def test_filter_and_search(running: Any, query: dict[str, str], expected: int) -
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "told"),
+    ("query", "status", "said"),
     [
         ({"after": "x"}, 400, "after must be a whole number from 0"),
         ({"before": "99999999999"}, 400, "before must be"),
@@ -127,11 +127,11 @@ def test_filter_and_search(running: Any, query: dict[str, str], expected: int) -
         ({"category": "cooking"}, 404, "NOT_FOUND"),
     ],
 )
-def test_bad_queries(running: Any, query: dict[str, str], status: int, told: str) -> None:
+def test_bad_queries(running: Any, query: dict[str, str], status: int, said: str) -> None:
     """A wrong field is named, with its value and what it must be."""
     answer = running[0].get("/books", query_string=query)
     assert answer.status_code == status
-    assert told in answer.text
+    assert said in answer.text
 
 
 def test_a_book(running: Any) -> None:

@@ -15,7 +15,7 @@ def asked(port: int) -> int:
     return subprocess.run([sys.executable, "-I", probe.__file__], env=environ, check=False).returncode
 
 
-def test_the_probe_tells_who_serves() -> None:
+def test_the_probe_reports_who_serves() -> None:
     """It exits with 0 while recommendations serves, and with 1 when nobody does."""
     running = Running(Settings(recommendations_port=0, drain_s=0, grace_s=1))
     assert asked(running.port) == 0
