@@ -1,6 +1,7 @@
 """The shop's side of recommendations: adds the deadline, and turns protobuf and statuses into plain words."""
 
 import json
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.feed import Category
 from services.marketplace.config import Settings
 
+WATCH_S = 0.25  # a little more than gRPC waits between two looks
 VISITOR = 1  # everybody is the same person until the shop has accounts
 # Calls go to each of the service's addresses in turn. One that an instance refuses, because it stops, goes to
 # another, within the deadline; when most are refused, none is tried again.
@@ -103,7 +105,8 @@ class Recommendations:
 
     def close(self) -> None:
         """Close the channel."""
-        self._channel.unsubscribe(self._watch)  # gRPC's thread that watches would raise on a closed channel
+        self._channel.unsubscribe(self._watch)
+        time.sleep(WATCH_S)  # gRPC's thread that watches ends by then; on a closed channel it would raise
         self._channel.close()
 
     def _watch(self, state: grpc.ChannelConnectivity) -> None:
