@@ -5,9 +5,8 @@ from typing import Any
 from grafana.slo import MIN_RATE, burning
 
 SERVICES = "marketplace|recommendations"
-GROWTH = (
-    48 * 2**20
-)  # a quarter of what recommendations may use; 5000 pages make neither service grow by 6 MiB
+# A quarter of what recommendations may use; 5000 pages make neither service grow by 6 MiB.
+GROWTH = 48 * 2**20
 METHOD = "{{ $labels.grpc_service }}/{{ $labels.grpc_method }}"
 SHARE = "{{ $value | humanizePercentage }}"
 

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,12 @@ class Pair:
         } | variables
         self.recommendations = self.start("recommendations")
         self.marketplace = self.start("marketplace")
-        eventually(lambda: self.get("/readyz")[0] == 200, 30)
-        eventually(lambda: "NOT_FOUND" in self.get("/?category=42")[1], 30)
+        try:
+            eventually(lambda: self.get("/readyz")[0] == 200, 30)
+            eventually(lambda: "NOT_FOUND" in self.get("/?category=42")[1], 30)
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, name: str) -> Service:
         return Service(name, self._directory, **self._variables)
@@ -131,10 +135,5 @@ def get(url: str, accept: str = "*/*") -> tuple[int, str, dict[str, str]]:
 
 @contextmanager
 def pair(directory: Path, **variables: str) -> Iterator[tuple[Pair, Receiver]]:
-    receiver = Receiver()
-    both = Pair(directory, receiver, **variables)
-    try:
+    with closing(Receiver()) as receiver, closing(Pair(directory, receiver, **variables)) as both:
         yield both, receiver
-    finally:
-        both.close()
-        receiver.close()
