@@ -6,6 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PEERS := var/peers/.installed
 PROTOS := $(wildcard protobufs/*.proto examples/*/*.proto)
+PARALLEL := -n 4 --dist loadfile# most tests wait, so more of them than cores at once
 GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
 
 # A Python that is named is the one of the environment, which is made again if it is not.
@@ -42,11 +43,11 @@ drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, printed 
 doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
 	@$(PY) -m tools.doctor $(ARGS)
 
-test: $(STAMP) $(GENERATED) ## run the tests that need Python alone, in about five minutes (ARGS=... goes to pytest)
-	$(PY) -m pytest --ignore=tests/stack -m "not full" $(ARGS)
+test: $(STAMP) $(GENERATED) ## run the tests that need Python alone (ARGS=... goes to pytest; -n 0 runs one at a time)
+	$(PY) -m pytest $(PARALLEL) --ignore=tests/stack -m "not full" $(ARGS)
 
-test-full: $(STAMP) $(GENERATED) ## run what test leaves out of the conformance matrix
-	$(PY) -m pytest --ignore=tests/stack -m full $(ARGS)
+test-full: $(STAMP) $(GENERATED) ## run what test leaves out: the rest of the conformance matrix, and the package installed
+	$(PY) -m pytest $(PARALLEL) --ignore=tests/stack -m full $(ARGS)
 
 test-stack: $(STAMP) $(GENERATED) ## run the tests that need Prometheus, Chromium or a container engine
 	$(PY) -m pytest tests/stack $(ARGS)

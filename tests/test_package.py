@@ -13,6 +13,7 @@ import pytest
 from tests.test_docs import DOCUMENTS, examples
 from tests.unit.observability.conftest import Http, http  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[1]
 NAME = "grpc-flask-observability"
 OFFLINE = ("No matching distribution", "Failed to establish a new connection")

@@ -21,14 +21,18 @@ from observability.testing import eventually
 from tools.run.conventions import stable_names
 
 ROOT = Path(__file__).parents[2]
+WORKERS = 8  # of pytest-xdist
+PORTS = 2750  # of each
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens, below those that Linux hands out to clients."""
+    """Ports on which nobody listens, below those that Linux hands out to clients; each worker has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    lowest = 10_000 + worker * PORTS
     ports: list[int] = []
     with ExitStack() as held:
         while len(ports) < count:
-            port = random.randint(10000, 31999)
+            port = random.randrange(lowest, lowest + PORTS)
             try:
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
             except OSError:
