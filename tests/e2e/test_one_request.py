@@ -104,9 +104,10 @@ def test_queries_are_in_the_trace(both: tuple[Pair, Receiver]) -> None:
         ]
     )
     assert "orient" not in str(spans[0].attributes)
+    assert [span.name for span in spans] == ["SELECT"] * len(spans)  # and not the path of the database's file
     names = {pair.key for pair in spans[0].attributes}
-    assert {"db.system.name", "db.query.text"} <= names
-    assert not names & {"db.system", "db.statement"}
+    assert {"db.system.name", "db.query.text", "db.operation.name"} <= names
+    assert not names & {"db.system", "db.statement", "db.namespace"}
 
 
 def test_resources_name_the_services(both: tuple[Pair, Receiver]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from sqlalchemy import Connection, Engine, create_engine, make_url, select
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, select
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from services.feed import Book, Category
 from services.marketplace.store.loading import load
@@ -20,6 +20,7 @@ from services.marketplace.store.schema import books, feed
 from services.marketplace.store.search import expression, listing
 
 __all__ = ["PAGE", "Page", "Store"]
+LOCKED_S = 60  # another process may be loading the feed
 
 
 class Store:
@@ -76,8 +77,15 @@ class Store:
 def _engine(database_url: str) -> Engine:
     url = make_url(database_url)
     if not url.database:
-        options: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-    else:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        options = {"connect_args": {"timeout": 60}}
-    return create_engine(url, isolation_level="AUTOCOMMIT", **options)
+        memory = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+        return create_engine(url, isolation_level="AUTOCOMMIT", **memory)
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    dialect = url.get_dialect()()
+    places, options = dialect.create_connect_args(url)
+
+    def connect() -> Any:
+        return dialect.import_dbapi().connect(*places, **{"timeout": LOCKED_S, **options})
+
+    # The engine itself does not know the file: spans of queries would have its path in their names.
+    nameless = URL.create(url.drivername)
+    return create_engine(nameless, isolation_level="AUTOCOMMIT", creator=connect, poolclass=QueuePool)
