@@ -1,5 +1,6 @@
 """Checks of arguments: wrong use is an error at once, which says what must be, and what it got."""
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -28,6 +29,12 @@ def method(path: object, codes: Iterable[object]) -> None:
     must(isinstance(path, str) and PATH.fullmatch(path) is not None, "path", "/package.Service/Method", path)
     for code in codes:
         must(code in CODES, "codes", f"names of {', '.join(sorted(CODES))}", code)
+
+
+def level(got: object) -> None:
+    """Raise ValueError unless it is one of logging's levels."""
+    names = logging.getLevelNamesMapping()
+    must(got in names or isinstance(got, int), "level", f"one of {', '.join(names)}", got)
 
 
 def hooks(**given: object) -> None:

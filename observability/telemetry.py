@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
 
-from observability import checks, fork
+from observability import checks, fork, reloader
 from observability.call import Method
 from observability.grpc.aio_client import aio_client_interceptors
 from observability.grpc.aio_server import AioServerInterceptor
@@ -253,6 +253,7 @@ class Telemetry:
         or error, or to log_stream: no line is there twice. Its other handlers go on. Raises ValueError when
         the level is not one of logging's.
         """
+        checks.level(level)
         if self._capture is None:
             self._capture = Capture(self._stream, self._redaction)
         logging.getLogger().setLevel(level)
@@ -260,8 +261,11 @@ class Telemetry:
     def serve_metrics(self, port: int, host: str = "127.0.0.1") -> int:
         """Serve /metrics and return its port; 0 takes any. Raises OSError when the port is taken.
 
-        In OpenMetrics for clients that ask for it: exemplars live only there.
+        In OpenMetrics for clients that ask for it: exemplars live only there. `flask run --debug` loads the
+        application in two processes: the port is served in the one that serves pages.
         """
+        if reloader.watches_only():
+            return port
         server, thread = start_http_server(port, host, self.registry)
         self._servers.append((server, thread))
         return int(server.server_port)

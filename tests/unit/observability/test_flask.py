@@ -1,11 +1,15 @@
 """The Flask edge: a request is one span, one measurement and one line, whatever ends it, and in nobody's way."""
 
 import http.client
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -24,6 +28,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import EnvironBuilder
 
 from observability.testing import MemoryTelemetry, eventually
+from tests.e2e.processes import ROOT, free_ports, get
 
 SECONDS = "http_server_request_duration_seconds"
 PIECES = 3
@@ -796,3 +801,46 @@ def test_an_application_can_be_forgotten() -> None:
     del app
     gc.collect()
     assert reference() is None
+
+
+RELOADED = """
+import os
+from flask import Flask
+from observability import Telemetry
+app = Flask("reloaded")
+app.add_url_rule("/", view_func=lambda: str(os.getpid()))
+telemetry = Telemetry("reloaded")
+telemetry.instrument_flask(app)
+telemetry.serve_metrics({port})
+"""
+
+
+@pytest.mark.parametrize("options", [["--debug"], ["--debug", "--no-reload"], ["--reload"]], ids=" ".join)
+def test_the_development_server(options: list[str], tmp_path: Path) -> None:
+    """`flask run` serves metrics where it serves pages, with its reloader or without, and after a reload."""
+    port, metrics_port = free_ports(2)
+    program = tmp_path / "reloaded.py"
+    program.write_text(RELOADED.format(port=metrics_port))
+    command = [sys.executable, "-m", "flask", "--app", str(program), "run", "--port", str(port), *options]
+    variables = {"OTEL_TRACES_EXPORTER": "none", "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=os.environ | variables, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        serving = eventually(lambda: page(port), 30)
+        eventually(lambda: f'{SECONDS}_count{{http_request_method="GET"' in page(metrics_port))
+        if "--no-reload" not in options:
+            program.write_text(program.read_text() + "\n")
+            eventually(lambda: page(port) not in {"", serving}, 30)
+            eventually(lambda: f'{SECONDS}_count{{http_request_method="GET"' in page(metrics_port))
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def page(port: int) -> str:
+    """What is there; nothing while nobody listens."""
+    with suppress(OSError):
+        return get(f"http://127.0.0.1:{port}/")[1]
+    return ""

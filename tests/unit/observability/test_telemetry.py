@@ -139,6 +139,15 @@ def test_names_of_methods_are_bounded() -> None:
         assert telemetry.value(handled) == MAX_METHODS + 5
 
 
+def test_a_level_that_there_is_not_changes_nothing() -> None:
+    """A wrong level is refused before the root logger is touched."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    with pytest.raises(ValueError, match=r"level must be one of .*INFO.*, got 'LOUD'"):
+        MemoryTelemetry().capture_logs("LOUD")
+    assert (root.level, root.handlers[:]) == before
+
+
 def test_other_lines_carry_the_trace_too() -> None:
     """A line of Python's logging is JSON with the current trace's ids, and its stack if there is one."""
     stream = io.StringIO()
