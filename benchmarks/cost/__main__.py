@@ -12,13 +12,9 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import grpc
 
 from benchmarks.cost.load import call, paced
 from benchmarks.cost.processes import Process
-from benchmarks.cost.receiver import COUNTS
 from benchmarks.cost.report import PAIRS, Figures, document, tables
 from benchmarks.cost.servers import SHIPPED, TUTORIAL, UNOBSERVED, VARIANTS, variables
 from observability.testing import eventually
@@ -32,9 +28,9 @@ class Bench:
     """The servers, the receiver of their spans, and what has been measured."""
 
     def __init__(self, names: list[str], directory: Path, stack: ExitStack) -> None:
-        receiver = stack.enter_context(Process(directory / "receiver", "benchmarks.cost.receiver"))
-        channel = stack.enter_context(grpc.insecure_channel(receiver.target))
-        self._received: Any = channel.unary_unary(COUNTS)
+        self._received = directory / "received.json"
+        command = ["benchmarks.cost.receiver", str(self._received)]
+        receiver = stack.enter_context(Process(directory / "receiver", *command))
         self._directory = directory
         self._settings = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver.target}",
@@ -91,7 +87,10 @@ class Bench:
         """Wait until the spans of these calls are delivered."""
         self._calls[name] += calls
         if name not in UNOBSERVED:
-            eventually(lambda: json.loads(self._received(b"")).get(name) == self._calls[name], DELIVERY_S)
+            eventually(lambda: self._delivered().get(name) == self._calls[name], DELIVERY_S)
+
+    def _delivered(self) -> dict[str, int]:
+        return dict(json.loads(self._received.read_text())) if self._received.exists() else {}
 
 
 def main() -> None:

@@ -8,15 +8,12 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-
+from observability import receiver
 from observability.testing import eventually
 from tools.run.conventions import stable_names
 
@@ -41,25 +38,15 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """A real OTLP receiver; spans are (service, span)."""
+class Receiver(receiver.Receiver):
+    """A real OTLP receiver that keeps what it gets; spans are (service, span)."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.spans: list[tuple[str, Any]] = []
-        self._server = grpc.server(ThreadPoolExecutor(4))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
-        self.endpoint = f"http://{host}:{self._server.add_insecure_port(f'{host}:0')}"
-        self._server.start()
+        super().__init__(self._keep, host)
 
-    def Export(self, request: Any, context: Any) -> Any:
-        for resource in request.resource_spans:
-            attributes = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.spans += [(attributes["service.name"], span) for span in scope.spans]
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-    def close(self) -> None:
-        self._server.stop(None).wait()
+    def _keep(self, resource: dict[str, Any], spans: Sequence[Any]) -> None:
+        self.spans += [(resource["service.name"], span) for span in spans]
 
 
 class Service:
@@ -76,15 +63,20 @@ class Service:
             self.process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=errors)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send the signal; the exit code."""
+        """Send the signal; the exit code. One that does not end is killed, and raises TimeoutExpired."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
 
 class Pair:
     """Both services, ready."""
 
-    def __init__(self, directory: Path, receiver: Receiver, **variables: str) -> None:
+    def __init__(self, directory: Path, destination: Receiver, **variables: str) -> None:
         shop, shop_metrics, self.grpc, grpc_metrics = free_ports(4)
         self.url = f"http://127.0.0.1:{shop}"
         self.metrics = {"marketplace": shop_metrics, "recommendations": grpc_metrics}
@@ -95,12 +87,13 @@ class Pair:
             "RECOMMENDATIONS_PORT": str(self.grpc),
             "RECOMMENDATIONS_METRICS_PORT": str(grpc_metrics),
             "OTEL_TRACES_EXPORTER": "otlp",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": destination.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         } | variables
-        self.recommendations = self.start("recommendations")
-        self.marketplace = self.start("marketplace")
+        self._started: list[Service] = []
         try:
+            self.recommendations = self.start("recommendations")
+            self.marketplace = self.start("marketplace")
             eventually(lambda: self.get("/readyz")[0] == 200, 30)
             eventually(lambda: "NOT_FOUND" in self.get("/?category=42")[1], 30)
         except BaseException:
@@ -108,7 +101,8 @@ class Pair:
             raise
 
     def start(self, name: str) -> Service:
-        return Service(name, self._directory, **self._variables)
+        self._started.append(Service(name, self._directory, **self._variables))
+        return self._started[-1]
 
     def get(self, path: str) -> tuple[int, str, dict[str, str]]:
         return get(self.url + path)
@@ -117,9 +111,10 @@ class Pair:
         return get(f"http://127.0.0.1:{self.metrics[service]}/metrics", accept)[1]
 
     def close(self) -> None:
-        for service in (self.marketplace, self.recommendations):
-            if service.process.poll() is None:
-                service.stop()
+        with ExitStack() as stopping:  # each, whatever becomes of the others
+            for service in self._started:
+                if service.process.poll() is None:
+                    stopping.callback(service.stop)
 
 
 def get(url: str, accept: str = "*/*") -> tuple[int, str, dict[str, str]]:
@@ -139,5 +134,5 @@ def get(url: str, accept: str = "*/*") -> tuple[int, str, dict[str, str]]:
 
 @contextmanager
 def pair(directory: Path, **variables: str) -> Iterator[tuple[Pair, Receiver]]:
-    with closing(Receiver()) as receiver, closing(Pair(directory, receiver, **variables)) as both:
-        yield both, receiver
+    with closing(Receiver()) as taking, closing(Pair(directory, taking, **variables)) as both:
+        yield both, taking

@@ -2,50 +2,41 @@
 
 import socket
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from observability import receiver as otlp
 
 
-class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """Takes spans by OTLP; says that it rejects as many of each request as `rejects`."""
+class Receiver(otlp.Receiver):
+    """An OTLP receiver that keeps what it gets."""
 
     def __init__(self) -> None:
+        super().__init__(self._keep)
         self.names: list[str] = []
-        self.attributes: list[dict[str, str]] = []
-        self.resource: dict[str, str] = {}
+        self.attributes: list[dict[str, Any]] = []
+        self.resource: dict[str, Any] = {}
         self.requests = 0
-        self.rejects = 0
 
-    def Export(self, request: Any, context: Any) -> Any:
+    def _keep(self, resource: dict[str, Any], spans: Sequence[Span]) -> None:
         self.requests += 1
-        for resource in request.resource_spans:
-            self.resource = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.names += [span.name for span in scope.spans]
-                self.attributes += [
-                    {pair.key: pair.value.string_value for pair in span.attributes} for span in scope.spans
-                ]
-        rejected = trace_service_pb2.ExportTracePartialSuccess(rejected_spans=self.rejects)
-        return trace_service_pb2.ExportTraceServiceResponse(partial_success=rejected)
+        self.resource = resource
+        self.names += [span.name for span in spans]
+        self.attributes += [otlp.attributes(span.attributes) for span in spans]
 
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A real OTLP receiver, which the environment names."""
-    servicer = Receiver()
-    server = grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    server.start()
-    yield servicer
-    server.stop(None).wait()
+    with closing(Receiver()) as running:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", running.endpoint)
+        yield running
 
 
 @pytest.fixture
@@ -68,11 +59,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Http
 
     def do_POST(self) -> None:
-        request = trace_service_pb2.ExportTraceServiceRequest.FromString(
-            self.rfile.read(int(self.headers["Content-Length"]))
-        )
-        for resource in request.resource_spans:
-            self.server.names += [span.name for scope in resource.scope_spans for span in scope.spans]
+        request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+        otlp.hand_on(request, lambda _, spans: self.server.names.extend(span.name for span in spans))
         self.send_response(200)
         self.end_headers()
 
