@@ -20,6 +20,7 @@ from services.recommendations import RecommendationService
 from services.recommendations.catalogue import CategoryNotFound, InvalidRequest
 from services.recommendations.config import Settings
 from services.recommendations.errors import to_status
+from tests.certificate import certificate
 from tests.unit.services.recommending import Running
 
 ROOT = Path(__file__).parents[4]
@@ -131,16 +132,6 @@ def test_a_client_made_from_the_tutorials_file(running: Running, tmp_path: Path)
     subprocess.run([*protoc, f"--grpc_python_out={tmp_path}", proto.name], check=True)
     target = f"127.0.0.1:{running.port}"
     subprocess.run([sys.executable, "-c", TUTORIAL_CLIENT, target, str(tmp_path)], check=True)
-
-
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return key, cert
 
 
 def test_mutual_tls(tmp_path: Path) -> None:
