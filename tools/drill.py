@@ -12,7 +12,8 @@ from services.faults.catalogue import Fault
 from services.faults.switch import BadFault, named
 from services.faults.targets import Unreachable, targets
 from tools.doctor.config import Place, place
-from tools.doctor.web import Prometheus, within
+from tools.prometheus import Prometheus
+from tools.web import within
 
 DASHBOARDS = Path("grafana") / "dashboards"
 HELD_S = 1.0

@@ -49,6 +49,17 @@ class Receiver(receiver.Receiver):
         self.spans += [(resource["service.name"], span) for span in spans]
 
 
+def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+    """Send the signal; the exit code. What has not ended after 30 s is killed, and raises TimeoutExpired."""
+    process.send_signal(number)
+    try:
+        return process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
 class Service:
     """One service as a process of its own."""
 
@@ -63,14 +74,8 @@ class Service:
             self.process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=errors)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send the signal; the exit code. One that does not end is killed, and raises TimeoutExpired."""
-        self.process.send_signal(number)
-        try:
-            return self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
+        """Send the signal; the exit code."""
+        return end(self.process, number)
 
 
 class Pair:

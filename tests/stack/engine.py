@@ -1,22 +1,20 @@
 """The stack of compose.yaml in a real container engine, under a project name and on ports of the test's own."""
 
 import ipaddress
-import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-import urllib.parse
-from typing import Any
 
 import pytest
 
-from tests.e2e.processes import ROOT, Receiver, free_ports, get
+from tests.e2e.processes import ROOT, Receiver, free_ports
+from tools.prometheus import Prometheus
 
 # The images of Jaeger and Grafana are large and come from a registry; the tests do without them.
 SERVICES = ("marketplace", "recommendations", "entry", "prometheus", "load")
-PROMETHEUS = "prom/prometheus:v3.5.3"
+IMAGE = "prom/prometheus:v3.5.3"
 ENGINE = (
     shutil.which("docker") is not None
     and subprocess.run(["docker", "info"], check=False, capture_output=True).returncode == 0
@@ -50,12 +48,13 @@ class Stack:
         self.receiver = Receiver(gateway())
         shop, prometheus, recommendations = free_ports(3)
         self.recommendations = f"127.0.0.1:{recommendations}"
-        self.shop, self.prometheus = f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{prometheus}"
+        self.shop = f"http://127.0.0.1:{shop}"
+        self.prometheus = Prometheus(f"http://127.0.0.1:{prometheus}")
         self.environ = (
             os.environ
             | {
                 "COMPOSE_PROJECT_NAME": self.project,
-                "PROMETHEUS_IMAGE": os.environ.get("PROMETHEUS_IMAGE") or PROMETHEUS,
+                "PROMETHEUS_IMAGE": os.environ.get("PROMETHEUS_IMAGE") or IMAGE,
                 "MARKETPLACE_PORT": str(shop),
                 "PROMETHEUS_PORT": str(prometheus),
                 "RECOMMENDATIONS_PORT": str(recommendations),
@@ -101,15 +100,7 @@ class Stack:
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Labels and values, from Prometheus."""
-        return [
-            (found["metric"], float(found["value"][1]))
-            for found in self.ask("query", query=expression)["result"]
-        ]
-
-    def ask(self, what: str, **parameters: str) -> Any:
-        """The data that Prometheus' API has."""
-        url = f"{self.prometheus}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
-        return json.loads(get(url)[1])["data"]
+        return [(found["metric"], float(found["value"][1])) for found in self.prometheus.query(expression)]
 
     def close(self) -> None:
         """Remove containers, networks and data."""

@@ -1,9 +1,7 @@
 """A real Prometheus that scrapes services on this machine, by the repository's own prometheus.yml and alerts.yml."""
 
-import json
 import shutil
 import subprocess
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +9,20 @@ from typing import Any
 import yaml
 
 from observability.testing import eventually
-from tests.e2e.processes import ROOT, free_ports, get
+from tests.e2e.processes import ROOT, end, free_ports, get
 from tests.stack.timelapse import faster, lasting
+from tools import prometheus
 
 PROGRAM = shutil.which("prometheus", path="/usr/local/bin") or shutil.which("prometheus")
 
 
-class Prometheus:
+class Prometheus(prometheus.Prometheus):
     """Runs until it is closed; its time is faster by the factor: 20 makes 5 s of the configuration 250 ms."""
 
     def __init__(self, directory: Path, targets: Mapping[str, int], factor: float = 20) -> None:
         assert PROGRAM is not None
         (port,) = free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
+        super().__init__(f"http://127.0.0.1:{port}")
         config = _configuration(targets, factor)
         (directory / "alerts.yml").write_text(faster((ROOT / "alerts.yml").read_text(), factor))
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -36,34 +35,22 @@ class Prometheus:
         ]
         with (directory / "prometheus.log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        eventually(lambda: get(f"{self.url}/-/ready")[0] == 200, 30)
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series that the expression gives now."""
-        return list(self._ask("query", query=expression)["result"])
+        try:
+            eventually(lambda: get(f"{self.url}/-/ready")[0] == 200, 30)
+        except BaseException:
+            self.close()
+            raise
 
     def names(self) -> set[str]:
         """The names of all series that there are or were."""
-        return set(self._ask("label/__name__/values"))
+        return set(self.ask("label/__name__/values"))
 
     def values(self, label: str, selector: str) -> list[str]:
         """The values of a label that the selected series have."""
-        return list(self._ask(f"label/{label}/values", **{"match[]": selector}))
-
-    def exemplars(self, expression: str) -> list[dict[str, Any]]:
-        """The exemplars of the series that the expression reads."""
-        series = self._ask("query_exemplars", query=expression, start="0", end="9999999999")
-        return [exemplar for one in series for exemplar in one["exemplars"]]
+        return list(self.ask(f"label/{label}/values", **{"match[]": selector}))
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
-
-    def _ask(self, path: str, **parameters: str) -> Any:
-        """Raises AssertionError with Prometheus' own words when it refuses."""
-        status, body, _ = get(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
-        assert status == 200, (body, parameters)
-        return json.loads(body)["data"]
+        end(self._process)
 
 
 def _configuration(targets: Mapping[str, int], factor: float) -> dict[str, Any]:

@@ -137,10 +137,8 @@ def test_a_page_is_one_trace_and_its_exemplar_leads_there(stack: Stack) -> None:
     eventually(lambda: {name for name, _ in stack.receiver.spans} == {"marketplace", "recommendations"}, 60)
 
     def exemplars() -> set[str]:
-        found = stack.ask(
-            "query_exemplars", query="grpc_server_handling_seconds_bucket", start="0", end="9999999999"
-        )
-        return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+        found = stack.prometheus.exemplars("grpc_server_handling_seconds_bucket")
+        return {exemplar["labels"]["trace_id"] for exemplar in found}
 
     eventually(lambda: bool(exemplars()), 60)
     seen = exemplars()

@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tools.doctor.config import COMPOSE_S, Place
 from tools.doctor.finding import Finding, failed, ok, skipped
-from tools.doctor.web import Answer, Prometheus, ask, ask_json, within
+from tools.prometheus import Prometheus
+from tools.web import Answer, ask, ask_json, within
 
 OK = 200
 TRIES = 20

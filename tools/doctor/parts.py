@@ -8,8 +8,9 @@ from typing import Any
 
 from tools.doctor.config import Place
 from tools.doctor.finding import Finding, failed, ok, skipped
-from tools.doctor.web import Prometheus, ask, ask_json, within
+from tools.prometheus import Prometheus
 from tools.run.readiness import listens, serves_grpc
+from tools.web import ask, ask_json, within
 
 OK = 200
 SKEW_S = 5.0

@@ -1,0 +1,54 @@
+"""HTTP as the tools speak it: short, and never through a proxy."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPException
+from typing import Any, TypeVar
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
+
+TIMEOUT_S = 5.0
+POLL_S = 0.2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Message
+    text: str
+
+
+def ask(url: str) -> Answer:
+    """GET the address. Raises OSError when there is no answer."""
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=TIMEOUT_S) as answer:
+            return Answer(answer.status, answer.headers, answer.read().decode(errors="replace"))
+    except HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read().decode(errors="replace"))
+    except HTTPException as error:
+        raise OSError(f"no HTTP: {error!r}") from error
+
+
+def ask_json(url: str) -> Any:
+    """GET the address and parse it. Raises OSError when there is no answer, or one that is no JSON."""
+    answer = ask(url)
+    try:
+        return json.loads(answer.text)
+    except ValueError as error:
+        raise OSError(f"{url} answered {answer.status} without JSON") from error
+
+
+def within(timeout_s: float, condition: Callable[[], T]) -> T:
+    """The condition's first true value, or its last one when timeout_s seconds are over."""
+    end = time.monotonic() + timeout_s
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(POLL_S)
+    return value
