@@ -15,7 +15,7 @@ from typing import Any
 
 from observability import receiver
 from observability.testing import eventually
-from tools.run.conventions import stable_names
+from tools.run.config import stable_names
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 8  # of pytest-xdist

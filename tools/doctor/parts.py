@@ -9,7 +9,7 @@ from typing import Any
 from tools.doctor.config import Place
 from tools.doctor.finding import Finding, failed, ok, skipped
 from tools.prometheus import Prometheus
-from tools.run.readiness import listens, serves_grpc
+from tools.run.ports import listens, serves_grpc
 from tools.web import ask, ask_json, within
 
 OK = 200

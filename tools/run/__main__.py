@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tools.run.stop import StopRequests
+from tools.run.processes import StopRequests
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     # Late, because it takes a while: a Ctrl-C must find its handler from the first moment on.
-    from tools.run.command import run
+    from tools.run.pair import run
 
     return run(stop, quiet=arguments.quiet)
 

@@ -1,11 +1,17 @@
-"""Addresses and ports on this machine."""
+"""Ports on this machine: whether one is free, and whether what listens there is ready."""
 
 import socket
-from collections.abc import Iterable
-from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 
-from tools.run.failure import PairError
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from services import ports
+
+TIMEOUT_S = 0.5
+CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
 
 
 class Port(NamedTuple):
@@ -22,14 +28,18 @@ class Port(NamedTuple):
         return f"[{host}]:{self.number}" if ":" in host else f"{host}:{self.number}"
 
 
-def require_free(ports: Iterable[Port]) -> None:
-    """Raise PairError for the first port on which nobody could listen now."""
-    with ExitStack() as held:
-        for port in ports:
-            listener = held.enter_context(
-                socket.socket(socket.AF_INET6 if ":" in port.host else socket.AF_INET)
+def require_free(*wanted: Port) -> None:
+    """Raise PortTaken for the first port that is not known, is another's too, or is taken now."""
+    variables: dict[int, str] = {}
+    for port in wanted:
+        if port.number == 0:
+            raise ports.PortTaken(f"{port.variable} must be a port from 1 to 65535, got 0")
+        if port.number in variables:
+            raise ports.PortTaken(
+                f"{port.variable} must not be the port of {variables[port.number]}, got {port.number}"
             )
-            _listen(listener, port)
+        variables[port.number] = port.variable
+        ports.require_free(port.host, port.number, port.variable)
 
 
 def reachable(host: str) -> str:
@@ -37,15 +47,36 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
-def _listen(listener: socket.socket, port: Port) -> None:
-    if port.number == 0:
-        raise PairError(f"{port.variable}: 0 is not allowed for the pair; set {port.variable} to a port")
+def listens(port: Port) -> bool:
+    """Whether the port takes connections."""
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((port.host, port.number))
-        listener.listen()
-    except OSError as error:
-        raise PairError(
-            f"{port.variable}: cannot listen on port {port.number} of {port.host} ({error.strerror}); "
-            f"stop what uses it, or set {port.variable} to a free port"
-        ) from error
+        socket.create_connection((reachable(port.host), port.number), TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def serves_grpc(port: Port) -> bool:
+    """Whether gRPC's health service says SERVING."""
+    # A channel that found the port closed would wait a second before it tries again.
+    if not listens(port):
+        return False
+    with grpc.insecure_channel(port.address, CHANNEL_OPTIONS) as channel:
+        try:
+            check = HealthStub(channel).Check  # type: ignore[attr-defined]
+            answer = check(HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == HealthCheckResponse.SERVING)
+
+
+def serves_http(port: Port) -> bool:
+    """Whether ``/readyz`` answers 200."""
+    connection = HTTPConnection(reachable(port.host), port.number, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200  # noqa: PLR2004
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,17 +1,20 @@
-"""Child processes: each in a session of its own, its output in files."""
+"""Child processes: started in sessions of their own, watched, and stopped together."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tools.run.text import printable
 
 POLL_S = 0.05
 TAIL_BYTES = 4096
+READY_WITHIN_S = 30.0
+STOP_WITHIN_S = 4.3  # of the 5 s that the whole stop may take by default
 
 # Linux: when the supervisor is killed, its children get SIGTERM. Set in the child's own process and kept over
 # the exec, because code between fork and exec (preexec_fn) is not safe in a process with threads.
@@ -24,8 +27,30 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
+class PairError(Exception):
+    """The pair cannot start or go on; its text is the one line that the user reads."""
+
+
+class StopRequests:
+    """Notes Ctrl-C and SIGTERM: the first asks to stop, a Ctrl-C after it asks to stop at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.at_once = False
+
+    def take_signals(self) -> None:
+        """From now on this process does not end by Ctrl-C and SIGTERM; they are noted here."""
+        signal.signal(signal.SIGINT, self._note)
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, _frame: object) -> None:
+        # Only Ctrl-C: make passes a SIGTERM on that the process group has been sent already.
+        self.at_once |= self.requested and number == signal.SIGINT
+        self.requested = True
+
+
 class Process:
-    """A running child. A terminal's Ctrl-C does not reach it."""
+    """A running child, its output in files. A terminal's Ctrl-C does not reach it."""
 
     def __init__(
         self, name: str, command: Sequence[str], environ: Mapping[str, str], directory: Path
@@ -49,7 +74,7 @@ class Process:
         return self._process.poll() is None
 
     def obituary(self) -> str:
-        """One line: what it ended with, and the last that it had to say."""
+        """One line: what it ended with, and the last line of its standard error."""
         code = self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"{self.name} {how}: {self._last_words() or f'it said nothing; its log is {self.log}'}"
@@ -69,6 +94,50 @@ class Process:
     def _last_words(self) -> str:
         tail = self._errors.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
         return printable(tail.rpartition("\n")[2])
+
+
+Checks = Mapping[Process, Callable[[], bool]]
+
+
+@contextmanager
+def supervised(stop: StopRequests, within_s: float = STOP_WITHIN_S) -> Iterator[list[Process]]:
+    """A list to put processes on; whatever happens, they are all stopped at the end, within that time."""
+    processes: list[Process] = []
+    try:
+        yield processes
+    finally:
+        for process in stop_all(processes, within_s, at_once=lambda: stop.at_once):
+            sys.stderr.write(f"{process.name} had not stopped, and was killed\n")
+
+
+def wait_until_ready(checks: Checks, stop: StopRequests, within_s: float = READY_WITHIN_S) -> None:
+    """Return when every check holds, or at a request to stop. Raise PairError when that cannot come true."""
+    deadline = time.monotonic() + within_s
+    for process, is_ready in checks.items():
+        while not (stop.requested or is_ready()):
+            require_alive([*checks], stop)
+            if time.monotonic() > deadline:
+                raise PairError(
+                    f"{process.name} was not ready within {within_s:g} s; its log is {process.log}"
+                )
+            time.sleep(POLL_S)
+
+
+def watch(services: Sequence[Process], helper: Process | None, stop: StopRequests) -> None:
+    """Return at a request to stop. Raise PairError when a service ends; a helper's end is only reported."""
+    while not stop.requested:
+        require_alive(services, stop)
+        if helper and not helper.alive:
+            sys.stdout.write(f"{helper.obituary()}; the services go on without it\n")
+            helper = None
+        time.sleep(POLL_S)
+
+
+def require_alive(services: Sequence[Process], stop: StopRequests) -> None:
+    """Raise PairError for a service that ended without being asked to."""
+    dead = next((process for process in services if not process.alive), None)
+    if dead and not stop.requested:
+        raise PairError(dead.obituary())
 
 
 def stop_all(processes: Sequence[Process], within_s: float, at_once: Callable[[], bool]) -> list[Process]:

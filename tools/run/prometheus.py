@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.run.failure import PairError
+from services.ports import PortTaken
 from tools.run.ports import Port, require_free
 from tools.run.processes import Process
 
@@ -19,8 +19,8 @@ def start(port: Port, targets: Mapping[str, str], directory: Path) -> tuple[Proc
     if program is None:
         return None, "not started: not on PATH"
     try:
-        require_free([port])
-    except PairError as error:
+        require_free(port)
+    except PortTaken as error:
         return None, f"not started: {error}"
     config = directory / "prometheus.yml"
     config.write_text(configuration(targets))

@@ -2,13 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+from observability.receiver import Attributes, Receiver, attributes
+from tools.run.text import printable
 
 SETTLE_S = 1.0  # the services export every 0.3 s
 ORPHAN_S = 3.0  # for a root that may never come: it ran elsewhere, or was lost
 MAX_TRACES = 50
 MAX_SPANS = 100
+STATUS_ATTRIBUTES = ("rpc.status_code", "http.response.status_code")
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Traces:
             return self._take(list(self._pending))
 
     def take_dropped(self) -> int:
-        """How many spans were dropped since one asked last."""
+        """How many spans were dropped since this was called last."""
         with self._lock:
             dropped, self._dropped = self._dropped, 0
             return dropped
@@ -81,3 +87,30 @@ class Traces:
 
     def _take(self, ids: Iterable[str]) -> list[list[Span]]:
         return [list(self._pending.pop(trace_id).spans.values()) for trace_id in ids]
+
+
+def receiver(take: Callable[[Iterable[Span]], None]) -> Receiver:
+    """A receiver that hands on what the services export as spans whose texts are safe to print."""
+
+    def each(resource: Attributes, spans: Sequence[trace_pb2.Span]) -> None:
+        service = printable(str(resource.get("service.name", "")))
+        take([_span(service, span) for span in spans])
+
+    return Receiver(each)
+
+
+def _span(service: str, span: trace_pb2.Span) -> Span:
+    said = attributes(span.attributes)
+    failed = span.status.code == trace_pb2.Status.STATUS_CODE_ERROR
+    status = next((str(said[name]) for name in STATUS_ATTRIBUTES if said.get(name)), "")
+    return Span(
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        service=service,
+        name=printable(span.name),
+        status=printable(status) or ("ERROR" if failed else ""),
+        failed=failed,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+    )

@@ -1,10 +1,9 @@
-import random
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.processes import free_ports
 from tests.e2e.run.running import RunningPair
 
 VARIABLES = (
@@ -19,9 +18,7 @@ VARIABLES = (
 @pytest.fixture
 def ports() -> dict[str, str]:
     """The variables of the pair's ports, each with a port on which nobody listens now."""
-    # Not the ports that the system hands out: any client on the machine may get one before the pair does.
-    candidates = random.sample(range(10_000, 32_000), 100)
-    return dict(zip(VARIABLES, map(str, filter(_is_free, candidates)), strict=False))
+    return dict(zip(VARIABLES, map(str, free_ports(len(VARIABLES))), strict=True))
 
 
 @pytest.fixture
@@ -36,11 +33,3 @@ def start(tmp_path: Path, ports: dict[str, str]) -> Iterator[Callable[..., Runni
     yield start
     for pair in started:
         pair.kill_all()
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True

@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 from observability.testing import eventually
+from tests.e2e import processes
+from tests.e2e.processes import ROOT
 
-ROOT = Path(__file__).parents[3]
 START_S = 60.0
 STOP_S = 20.0
 
@@ -74,5 +74,5 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def get(port: str, path: str) -> tuple[int, str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-        return answer.status, answer.read().decode()
+    status, body, _ = processes.get(f"http://127.0.0.1:{port}{path}")
+    return status, body

@@ -145,7 +145,7 @@ def test_prometheus_scrapes_both_services_and_is_not_needed(start: Start, ports:
     """Prometheus finds both services up; when it dies, one line says so and the shop goes on."""
     pair = start().wait_until_ready()
     up = "/api/v1/query?query=sum(up)"
-    eventually(lambda: '"2"]' in _answer(ports["PROMETHEUS_PORT"], up), 30)
+    eventually(lambda: '"2"]' in get(ports["PROMETHEUS_PORT"], up)[1], 30)
     os.kill(pair.pid_of("--enable-feature=exemplar-storage"), signal.SIGKILL)
     eventually(lambda: "prometheus was killed by SIGKILL" in pair.out, STOP_S)
     assert get(ports["MARKETPLACE_PORT"], "/")[0] == 200
@@ -161,10 +161,3 @@ def test_prometheus_port_in_use_is_reported_and_the_pair_goes_on(start: Start, p
         pair = start().wait_until_ready()
     assert "not started: PROMETHEUS_PORT: cannot listen" in pair.out
     assert pair.end(signal.SIGTERM) == 0
-
-
-def _answer(port: str, path: str) -> str:
-    try:
-        return get(port, path)[1]
-    except OSError:
-        return ""

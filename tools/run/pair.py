@@ -4,32 +4,55 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
 from services.marketplace.config import Settings as Marketplace
+from services.ports import PortTaken
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load
 from tools.run import prometheus
-from tools.run.announcement import Ports, announcement
-from tools.run.config import Settings
-from tools.run.conventions import stable_names
-from tools.run.destination import destination, export_settings
-from tools.run.failure import PairError
-from tools.run.ports import Port, require_free
-from tools.run.processes import Process
-from tools.run.readiness import listens, serves_grpc, serves_http
-from tools.run.receiver import Receiver
-from tools.run.stop import StopRequests
-from tools.run.supervisor import STOP_WITHIN_S, Checks, supervised, wait_until_ready, watch
+from tools.run.config import Settings, destination, export_settings, stable_names
+from tools.run.ports import Port, listens, require_free, serves_grpc, serves_http
+from tools.run.processes import (
+    STOP_WITHIN_S,
+    Checks,
+    PairError,
+    Process,
+    StopRequests,
+    supervised,
+    wait_until_ready,
+    watch,
+)
 from tools.run.terminal import TracePrinter
-from tools.run.traces import Traces
+from tools.run.traces import Traces, receiver
 
 DIRECTORY = Path("var")
 AFTER_GRACE_S = 1.3  # what a service may take to deliver its telemetry and end
+ANNOUNCEMENT = """\
+The bookshop is open.
+  shop                       http://{ports.shop.address}
+  its metrics                http://{ports.shop_metrics.address}/metrics
+  recommendations (gRPC)     {ports.recommendations.address}
+  its metrics                http://{ports.recommendations_metrics.address}/metrics
+  Prometheus                 {prometheus}
+  traces                     {traces}
+  logs                       {directory}/marketplace.log, {directory}/recommendations.log
+Ctrl-C stops it all.
+"""
+
+
+class Ports(NamedTuple):
+    """The four ports of the pair."""
+
+    shop: Port
+    shop_metrics: Port
+    recommendations: Port
+    recommendations_metrics: Port
 
 
 def run(stop: StopRequests, *, quiet: bool) -> int:
@@ -39,7 +62,7 @@ def run(stop: StopRequests, *, quiet: bool) -> int:
     pair = Pair(load(Settings), load(Recommendations), load(Marketplace))
     try:
         pair.run(stop, quiet=quiet)
-    except PairError as error:
+    except (PairError, PortTaken) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
@@ -61,8 +84,8 @@ class Pair:
         )
 
     def run(self, stop: StopRequests, *, quiet: bool) -> None:
-        """Start, announce, and stay until asked to stop. Raise PairError when that cannot be."""
-        require_free(self._ports)
+        """Start, announce, and stay until asked to stop. Raise PairError or PortTaken when that cannot be."""
+        require_free(*self._ports)
         DIRECTORY.mkdir(exist_ok=True)
         where = destination(os.environ, quiet=quiet)
         with (
@@ -74,7 +97,11 @@ class Pair:
             if stop.requested:
                 return
             helper, words = self._start_prometheus(processes)
-            sys.stdout.write(announcement(self._ports, words, where.words, DIRECTORY))
+            sys.stdout.write(
+                ANNOUNCEMENT.format(
+                    ports=self._ports, prometheus=words, traces=where.words, directory=DIRECTORY
+                )
+            )
             watch([*checks], helper, stop)
             sys.stdout.write("Stopping; Ctrl-C once more kills at once.\n")
 
@@ -113,10 +140,6 @@ def received(*, embedded: bool, quiet: bool) -> Iterator[Mapping[str, str]]:
         yield {}
         return
     traces = Traces()
-    receiver = Receiver((lambda _spans: None) if quiet else traces.add)
     printer = TracePrinter(traces, Console(highlight=False, markup=False, emoji=False))
-    try:
-        yield export_settings(os.environ, receiver.endpoint)
-    finally:
-        receiver.stop()
-        printer.close()
+    with closing(printer), closing(receiver((lambda _spans: None) if quiet else traces.add)) as taking:
+        yield export_settings(os.environ, taking.endpoint)

@@ -5,10 +5,7 @@ from pathlib import Path
 import pytest
 
 from observability.testing import eventually
-from tools.run.failure import PairError
-from tools.run.processes import Process, stop_all
-from tools.run.stop import StopRequests
-from tools.run.supervisor import require_alive, wait_until_ready
+from tools.run.processes import PairError, Process, StopRequests, require_alive, stop_all, wait_until_ready
 
 
 @pytest.fixture
