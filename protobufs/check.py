@@ -1,34 +1,46 @@
 """Checks that the proto still serves clients generated from the tutorial's: ``python -m protobufs.check``."""
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-
-from protobufs import recommendations_pb2
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
+from grpc_tools import protoc  # type: ignore[import-untyped]
 
 # What the tutorial's clients know. More may come beside it; nothing of it may go or change.
 PROMISED = {
+    "syntax": "proto3",
     "package": "",
     "BookCategory.MYSTERY": "0",
     "BookCategory.SCIENCE_FICTION": "1",
     "BookCategory.SELF_HELP": "2",
-    "RecommendationRequest.user_id": "optional int32 = 1",
-    "RecommendationRequest.category": "optional .BookCategory = 2",
-    "RecommendationRequest.max_results": "optional int32 = 3",
-    "BookRecommendation.id": "optional int32 = 1",
-    "BookRecommendation.title": "optional string = 2",
-    "RecommendationResponse.recommendations": "repeated .BookRecommendation = 1",
+    "RecommendationRequest.user_id": "int32 = 1, in JSON userId",
+    "RecommendationRequest.category": ".BookCategory = 2, in JSON category",
+    "RecommendationRequest.max_results": "int32 = 3, in JSON maxResults",
+    "BookRecommendation.id": "int32 = 1, in JSON id",
+    "BookRecommendation.title": "string = 2, in JSON title",
+    "RecommendationResponse.recommendations": "repeated .BookRecommendation = 1, in JSON recommendations",
     "Recommendations.Recommend": ".RecommendationRequest -> .RecommendationResponse",
 }
 
 
+def compiled(proto: Path) -> FileDescriptorProto:
+    """The descriptor that protoc makes of a .proto file. Raises ValueError when protoc refuses the file."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder, "descriptor")
+        if protoc.main(["protoc", f"-I{proto.parent}", f"--descriptor_set_out={out}", proto.name]):
+            raise ValueError(f"{proto} must be a file that protoc accepts")
+        return FileDescriptorSet.FromString(out.read_bytes()).file[0]
+
+
 def surface(file: FileDescriptorProto) -> dict[str, str]:
     """What a client can know of the file: each name, with its number and type."""
-    known = {"package": file.package}
+    known = {"syntax": file.syntax or "proto2", "package": file.package}
     for enum in file.enum_type:
         known |= {f"{enum.name}.{value.name}": str(value.number) for value in enum.value}
     for message in file.message_type:
-        known |= {f"{message.name}.{field.name}": _type(field) for field in message.field}
+        oneofs = [oneof.name for oneof in message.oneof_decl]
+        known |= {f"{message.name}.{field.name}": _field(field, oneofs) for field in message.field}
     for service in file.service:
         for method in service.method:
             asks = "stream " * method.client_streaming + method.input_type
@@ -47,13 +59,17 @@ def breaks(file: FileDescriptorProto) -> list[str]:
     ]
 
 
-def _type(field: FieldDescriptorProto) -> str:
-    label = FieldDescriptorProto.Label.Name(field.label).removeprefix("LABEL_").lower()
+def _field(field: FieldDescriptorProto, oneofs: list[str]) -> str:
+    """The field as the file declares it; "optional" is the word there, which gives the field presence."""
     kind = field.type_name or FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
-    return f"{label} {kind} = {field.number}"
+    if field.label == FieldDescriptorProto.LABEL_REPEATED:
+        kind = f"repeated {kind}"
+    elif field.proto3_optional:
+        kind = f"optional {kind}"
+    elif field.HasField("oneof_index"):
+        kind = f"oneof {oneofs[field.oneof_index]} {kind}"
+    return f"{kind} = {field.number}, in JSON {field.json_name}"
 
 
 if __name__ == "__main__":
-    proto = FileDescriptorProto()
-    recommendations_pb2.DESCRIPTOR.CopyToProto(proto)
-    sys.exit("\n".join(breaks(proto)) or None)
+    sys.exit("\n".join(breaks(compiled(Path(__file__).with_name("recommendations.proto")))) or None)
