@@ -1,4 +1,4 @@
-"""What README and docs show works as it stands."""
+"""What README and docs show works as it stands; the commands in them are in test_commands.py."""
 
 import os
 import re
@@ -14,27 +14,50 @@ from observability.signals.logs import WARNINGS
 from observability.signals.tracing import SERVER_FAULTS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+FILES = (
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("examples/*.md"),
+    *ROOT.glob("tests/*/*.md"),
+)
+DOCUMENTS = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(FILES)}
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """The fenced blocks of a document that are in that language."""
+    return [text for tag, text in FENCED.findall(DOCUMENTS[name]) if tag == language]
 
 
 def examples(name: str) -> list[Any]:
     """The Python examples of a document."""
-    found = re.findall(r"```python\n(.*?)```", DOCUMENTS[name], re.DOTALL)
-    return [pytest.param(example, id=f"{name}-{number}") for number, example in enumerate(found)]
+    return [
+        pytest.param(example, id=f"{name}-{number}") for number, example in enumerate(blocks(name, "python"))
+    ]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_each_block_says_what_it_is(name: str) -> None:
+    """Python and commands are run, queries too (tests/stack/test_rules.py), and text is only read."""
+    assert {tag for tag, _ in FENCED.findall(DOCUMENTS[name])} <= {"python", "sh", "promql", "text"}
 
 
 @pytest.mark.parametrize("example", [example for name in DOCUMENTS for example in examples(name)])
-def test_the_examples_run(example: str) -> None:
-    """Each example runs without a warning; the log lines of one that makes a call carry one trace id."""
+def test_the_examples_run(example: str, tmp_path: Path) -> None:
+    """Each runs without a warning, one for pytest under pytest; the lines of one that calls carry one trace id."""
+    file = tmp_path / "test_example.py"
+    file.write_text(example)
+    pytest_ = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "observability.pytest_plugin"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
-        cwd=ROOT,
-        env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
+        [sys.executable, "-W", "error", *(pytest_ if "import pytest" in example else ()), file],
+        cwd=tmp_path,
+        env=os.environ | {"OTEL_TRACES_EXPORTER": "none", "PYTHONPATH": str(ROOT)},
         text=True,
         capture_output=True,
-        check=True,
+        check=False,
     )
-    if "hello" in example:
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "hello" in example and "import pytest" not in example:
         assert "b'hello'" in done.stdout
         assert len(set(re.findall(r'"trace_id": "(\w+)"', done.stdout))) == 1
 
@@ -42,7 +65,7 @@ def test_the_examples_run(example: str) -> None:
 def test_the_table_of_statuses_is_the_codes() -> None:
     """Levels and faults in the table are those of the code."""
     row = r"^\| ([A-Z_, ]+) \| (unset|error) \| (?:unset|error) \| (\w+) \|$"
-    rows = re.findall(row, DOCUMENTS["architecture.md"], re.MULTILINE)
+    rows = re.findall(row, DOCUMENTS["docs/architecture.md"], re.MULTILINE)
     shown = {status: (server, level) for names, server, level in rows for status in names.split(", ")}
     assert len(shown) == 17
     for status, (server, level) in shown.items():
@@ -50,17 +73,21 @@ def test_the_table_of_statuses_is_the_codes() -> None:
         assert (server == "error") == (status in SERVER_FAULTS)
 
 
-def test_the_targets_are_makes() -> None:
-    """Each make target that a document names is one that make help lists."""
-    help_text = subprocess.run(["make", "help"], cwd=ROOT, text=True, capture_output=True, check=True).stdout
-    named = {target for text in DOCUMENTS.values() for target in re.findall(r"`make ([a-z]+)", text)}
-    for target in named:
-        assert f"make {target}" in help_text or target == "help"
+def test_the_readme_is_short() -> None:
+    """It is read in two minutes; what is longer is in docs/."""
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 120
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that a reader of the text gets: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_links_lead_somewhere(name: str) -> None:
-    """Each link to a file of the repository leads to one that is there."""
-    folder = ROOT if name == "README.md" else ROOT / "docs"
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", DOCUMENTS[name]):
-        assert (folder / target).exists(), target
+    """Each link to a file of the repository leads to one that is there, and to a heading that it has."""
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", FENCED.sub("", DOCUMENTS[name])):
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text()), f"{target}#{anchor}"

@@ -81,22 +81,9 @@ else:
     raise SystemExit("no error")
 """
 
-TESTED = """
-import grpc
-from concurrent.futures import ThreadPoolExecutor
-
-
-def test_hello(telemetry):
-    server = grpc.server(ThreadPoolExecutor(), interceptors=telemetry.server_interceptors())
-    hello = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Greeter", {"Hello": hello}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        channel.unary_unary("/Greeter/Hello")(b"")
-    server.stop(None).wait()
-    telemetry.span("Greeter/Hello", status="OK")
-"""
+EXAMPLES = examples("docs/observability.md")
+TESTED = next(example for example in EXAMPLES if "import pytest" in example.values[0])
+ALONE = [example for example in EXAMPLES if not re.search("pytest|loguru", example.values[0])]
 
 
 def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -138,9 +125,10 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def complete(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with the wheel, each extra, and the types of gRPC."""
+    """The Python of a new environment with the wheel, each extra, and what the examples need beside it."""
     extras = f"{wheel}[flask,gunicorn,http]"
-    return installed(tmp_path_factory.mktemp("complete"), extras, "types-grpcio", "types-protobuf")
+    others = ("loguru", "pytest", "types-grpcio", "types-protobuf")
+    return installed(tmp_path_factory.mktemp("complete"), extras, *others)
 
 
 def installed(folder: Path, *what: str | Path) -> Path:
@@ -173,7 +161,7 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     assert wheel.name.startswith(NAME.replace("-", "_"))
 
 
-@pytest.mark.parametrize("example", examples("observability.md"))
+@pytest.mark.parametrize("example", ALONE)
 def test_the_examples_run(example: str, python: Path, tmp_path: Path) -> None:
     """The examples of its documentation run where nothing but the wheel is installed."""
     done = run(python, "-W", "error", "-c", example, cwd=tmp_path, env=WITHOUT)
@@ -233,7 +221,7 @@ def test_the_pytest_plugin(python: Path, tmp_path: Path) -> None:
     """Where the package is installed, tests have the fixture `telemetry`."""
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pytest")
     assert run(*pip, "--constraint", constraints(tmp_path), timeout=300).returncode == 0
-    (tmp_path / "test_hello.py").write_text(TESTED)
+    (tmp_path / "test_hello.py").write_text(TESTED.values[0])
     done = run(python, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
@@ -243,7 +231,7 @@ def test_a_consumer_is_typed(python: Path, tmp_path: Path) -> None:
     typed(python, CONSUMER, tmp_path)
 
 
-@pytest.mark.parametrize("example", examples("README.md") + examples("observability.md"))
+@pytest.mark.parametrize("example", examples("README.md") + EXAMPLES)
 def test_the_examples_are_typed(example: str, complete: Path, tmp_path: Path) -> None:
     """The examples of README and of the package's documentation do so, too, with the types of gRPC."""
     typed(complete, example, tmp_path)
@@ -251,4 +239,4 @@ def test_the_examples_are_typed(example: str, complete: Path, tmp_path: Path) ->
 
 def test_the_documents_name_it() -> None:
     """The name to install is the distribution's."""
-    assert NAME in DOCUMENTS["observability.md"]
+    assert NAME in DOCUMENTS["docs/observability.md"]

@@ -1,6 +1,7 @@
 """A real gunicorn with three workers, with the hooks that come with the package."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -170,22 +171,17 @@ def test_spans_are_delivered_at_the_end(options: tuple[str, ...], tmp_path: Path
         assert len(receiver.spans) == asked
 
 
-GEVENT = "import grpc.experimental.gevent; grpc.experimental.gevent.init_gevent()"
-
-
 @pytest.mark.parametrize("way", ["http/protobuf", "grpc"])
 @pytest.mark.usefixtures("silent")
 def test_gevent_workers_do_not_wait_for_a_silent_collector(way: str, tmp_path: Path) -> None:
-    """Requests are answered while the exporter waits, over HTTP and, after init_gevent(), over gRPC."""
-    config = tmp_path / "gevent_config.py"
-    config.write_text(
-        "from observability import gunicorn as ours\n"
-        "from observability.gunicorn import *\n"
-        "def post_fork(server, worker):\n"
-        "    ours.post_fork(server, worker)\n"
-        f"    {GEVENT if way == 'grpc' else 'pass'}\n"
-    )
-    options = ("--worker-class", "gevent", "-c", f"file:{config}")
+    """Requests are answered while the exporter waits, over HTTP and, with the documented hook, over gRPC."""
+    options = ["--worker-class", "gevent"]
+    if way == "grpc":
+        text = (ROOT / "docs/observability.md").read_text()
+        (hook,) = re.findall(r"^```python\n([^`]*init_gevent.*?)^```", text, re.DOTALL | re.MULTILINE)
+        config = tmp_path / "gevent_config.py"
+        config.write_text(hook)
+        options += ["-c", f"file:{config}"]
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"],
         "OTEL_EXPORTER_OTLP_PROTOCOL": way,

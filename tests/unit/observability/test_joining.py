@@ -83,7 +83,7 @@ def test_structlog(telemetry: MemoryTelemetry, way: str) -> None:
 def test_loguru(telemetry: MemoryTelemetry) -> None:
     """By the sink that the documentation shows, bound values are fields of the line."""
     text = (Path(__file__).parents[3] / "docs/observability.md").read_text()
-    (sink,) = re.findall(r"^```\n(import logging\nfrom loguru.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (sink,) = re.findall(r"^```python\n([^`]*def to_logging.*?)^```", text, re.DOTALL | re.MULTILINE)
     exec(sink, {})
     loguru.bind(book=7).info("sold {} of {book}", 3, book=8)
     try:
