@@ -20,7 +20,7 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run faults fault heal drill doctor test test-full test-stack test-all coverage bench conformance lint format dashboards protobufs lock clean
+.PHONY: help run faults fault heal drill doctor test test-full test-stack test-all coverage bench conformance lint format dashboards reference protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -63,12 +63,13 @@ bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write
 conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers, and write docs/conformance.md
 	PYTHONPATH=var/peers $(PY) -m tests.conformance
 
-lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contract, that dashboards are their code's and the proto serves old clients
+lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contracts, generated files as their code has them, a proto that serves old clients
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -c 'from importlinter.cli import lint_imports_command as c; c()'
 	$(PY) -m grafana --check
+	$(PY) -m tools.reference --check
 	$(PY) -m protobufs.check
 	@! git ls-files | grep -E '_pb2(_grpc)?\.pyi?$$' || { echo 'generated code is committed'; exit 1; }
 
@@ -78,6 +79,9 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 
 dashboards: $(STAMP) ## write grafana/dashboards/*.json and alerts.yml from their code
 	$(PY) -m grafana
+
+reference: $(STAMP) $(GENERATED) ## write docs/reference.md from the docstrings of observability/
+	$(PY) -m tools.reference
 
 protobufs: $(GENERATED) ## generate the protobuf code
 

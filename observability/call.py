@@ -157,11 +157,16 @@ class Record:
 class Call(Record):
     """One gRPC call, from its start to its end.
 
-    `headers` is what goes out with the call; `received` and `sent` count messages; `queued_s` is how long the
-    call waited for a thread (None: it needs none); `sizes` are those of messages received and sent, in bytes,
-    where they are measured; `first_ns` is how long the first of many responses took
-    (0: none yet); `asked` is the method that was asked for, where the server does not have it. Once ended,
-    `deadline_left_s` is what was left of the deadline (None: it had none).
+    `method` is what is called; `metadata` what the client sent, as pairs of key and value, and `headers` what
+    telemetry adds to it; `peer` is the other side, as gRPC writes it; `deadline_s` is the deadline in seconds
+    from the start (None: it has none); `received` and `sent` count messages; `sizes` are those of messages
+    received and sent, in bytes, where they are measured; `queued_s` is how many seconds the call waited for a
+    thread (None: it needs none); `first_ns` is how many nanoseconds the first of many responses took (0: none
+    yet); `asked` is the method that was asked for, where the server does not have it.
+
+    Once it has ended, `status` is gRPC's name of how, `details` the first 256 characters of its details,
+    `trailers` the trailing metadata, `error` the Failure of a handler that raised, and `deadline_left_s` how
+    many seconds were left of the deadline (None: it had none).
     """
 
     received = sent = first_ns = 0

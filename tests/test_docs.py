@@ -73,6 +73,11 @@ def test_the_table_of_statuses_is_the_codes() -> None:
         assert (server == "error") == (status in SERVER_FAULTS)
 
 
+def test_the_reference_is_the_codes() -> None:
+    """What make lint asks, so that pytest alone shows it, too."""
+    subprocess.run([sys.executable, "-m", "tools.reference", "--check"], cwd=ROOT, check=True)
+
+
 def test_the_readme_is_short() -> None:
     """It is read in two minutes; what is longer is in docs/."""
     assert len(DOCUMENTS["README.md"].splitlines()) <= 120

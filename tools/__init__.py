@@ -1,1 +1,1 @@
-"""What a person uses on the running pair: run, doctor, drill and load."""
+"""What a person uses on the running pair: run, doctor, drill and load; and reference, which writes docs."""

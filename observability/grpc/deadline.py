@@ -14,7 +14,7 @@ class DeadlineInterceptor(
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Gives timeout_s seconds to each call of a channel that has no timeout of its own."""
+    """Gives a deadline of timeout_s seconds to each call of a grpc.Channel that is made without a timeout."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s

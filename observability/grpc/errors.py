@@ -17,8 +17,8 @@ ToStatus = Callable[[Exception], status_pb2.Status | None]
 class ErrorInterceptor(grpc.ServerInterceptor):
     """Ends an RPC of a grpc.Server with the status for what its handler raised. Put it last: the innermost.
 
-    to_status gives the google.rpc.Status for an exception, or None for one that it does not know, which
-    then goes on. A handler's own abort goes on, too.
+    to_status is called with the exception, and returns the google.rpc.Status for it, or None for one that it
+    does not know, which then goes on. A handler's own abort goes on, too.
     """
 
     def __init__(self, to_status: ToStatus) -> None:
@@ -65,7 +65,10 @@ class ErrorInterceptor(grpc.ServerInterceptor):
 
 
 class AioErrorInterceptor(grpc.aio.ServerInterceptor):
-    """The same for a grpc.aio.Server, whose handlers are async functions or async generators."""
+    """Ends an RPC of a grpc.aio.Server as ErrorInterceptor does, with the same to_status.
+
+    Its handlers are async functions or async generators; others are left as they are.
+    """
 
     def __init__(self, to_status: ToStatus) -> None:
         self._to_status = to_status

@@ -35,8 +35,8 @@ BUCKETS_RATIO = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 class ExtraLabel:
     """A custom label on the metrics of calls, from a bounded set.
 
-    of gives a call's value; one that is not among values becomes `_OTHER`. It is called once for each call,
-    after its end, on telemetry's own thread.
+    of is called with the record of each call, once, after its end, on telemetry's own thread, and returns the
+    value; one that is not among values becomes `_OTHER`.
     """
 
     values: frozenset[str]
