@@ -1,5 +1,6 @@
 """What README and docs show works as it stands; the commands in them are in test_commands.py."""
 
+import json
 import os
 import re
 import subprocess
@@ -57,6 +58,11 @@ def test_the_examples_run(example: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    if "class Slowest" in example:
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        trace_id = max(lines, key=lambda line: line["duration_ms"])["trace_id"]
+        assert len(lines) == 3
+        assert f'slowest_call_info{{method="Waiter/Wait",status="OK",trace_id="{trace_id}"}}' in done.stdout
     if "hello" in example and "import pytest" not in example:
         assert "b'hello'" in done.stdout
         assert len(set(re.findall(r'"trace_id": "(\w+)"', done.stdout))) == 1

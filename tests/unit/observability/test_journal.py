@@ -290,3 +290,23 @@ def test_what_runs_is_counted_while_it_runs() -> None:
         service.released.set()
         assert list(stream) == []
     assert server.value("grpc_server_handled_total", grpc_code="OK") == 1
+
+
+class Broken:
+    """A signal that a user adds, and that fails."""
+
+    name = "broken"
+
+    def record(self, batch: Any) -> None:
+        raise RuntimeError
+
+
+def test_a_signal_that_a_user_adds_harms_no_other(telemetry: MemoryTelemetry) -> None:
+    """What it raises is counted; the other signals have the call, even those after it."""
+    telemetry.journal.signals.insert(0, Broken())
+    with sync_server(telemetry) as target, channel(MemoryTelemetry(), target) as made:
+        assert call(made, "returns") == "OK"
+    telemetry.span("test.Service/returns", kind="server", status="OK")
+    assert telemetry.line(event="grpc.server.call")["status"] == "OK"
+    assert telemetry.metric("grpc_server_handled_total", grpc_method="returns", grpc_code="OK") == 1
+    assert telemetry.metric("telemetry_signal_failures_total", signal="broken") >= 1
