@@ -20,7 +20,7 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run faults fault heal drill doctor test test-full test-stack test-all coverage bench conformance lint format dashboards reference protobufs lock clean
+.PHONY: help run faults fault heal drill doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,6 +42,9 @@ drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, printed 
 
 doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
 	@$(PY) -m tools.doctor $(ARGS)
+
+certs: $(STAMP) ## make a development CA and both services' certificates in var/certs, and print their settings
+	@$(PY) -m tools.certs
 
 test: $(STAMP) $(GENERATED) ## run the tests that need Python alone (ARGS=... goes to pytest; -n 0 runs one at a time)
 	$(PY) -m pytest $(PARALLEL) --ignore=tests/stack -m "not full" $(ARGS)

@@ -3,6 +3,7 @@
 from pydantic import Field, FilePath, HttpUrl, field_validator, model_validator
 
 from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
+from services.tls import Files
 
 
 class Settings(ServiceSettings):
@@ -53,7 +54,18 @@ class Settings(ServiceSettings):
             )
         if self.recommendations_cert_file and not self.recommendations_ca_file:
             raise ValueError("RECOMMENDATIONS_CERT_FILE needs RECOMMENDATIONS_CA_FILE")
+        if self.recommendations_tls:
+            self.recommendations_tls.check()
         return self
+
+    @property
+    def recommendations_tls(self) -> Files | None:
+        """The files for TLS, if recommendations is called over it."""
+        if self.recommendations_ca_file is None:
+            return None
+        names = "RECOMMENDATIONS_CERT_FILE", "RECOMMENDATIONS_KEY_FILE", "RECOMMENDATIONS_CA_FILE"
+        cert, key = self.recommendations_cert_file, self.recommendations_key_file
+        return Files(names, cert, key, self.recommendations_ca_file)
 
     @property
     def recommendations_target(self) -> str:

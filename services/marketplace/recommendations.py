@@ -15,6 +15,7 @@ from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.feed import Category
 from services.marketplace.config import Settings
+from services.tls import channel
 
 WATCH_S = 0.25  # a little more than gRPC waits between two looks
 VISITOR = 1  # everybody is the same person until the shop has accounts
@@ -74,10 +75,10 @@ class Recommendations:
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         target = settings.recommendations_target
-        self._channel = _channel(settings, target)
+        self._channel = channel(target, settings.recommendations_tls, OPTIONS)
         interceptors = telemetry.client_interceptors(target, settings.recommendations_timeout_ms / 1e3)
-        channel = grpc.intercept_channel(self._channel, *interceptors)
-        self._stub = RecommendationsStub(channel)  # type: ignore[no-untyped-call]
+        intercepted = grpc.intercept_channel(self._channel, *interceptors)
+        self._stub = RecommendationsStub(intercepted)  # type: ignore[no-untyped-call]
         self._degraded = Counter(
             "marketplace_recommendations_degraded_total",
             "Pages shown without recommendations, by the gRPC status that was the reason.",
@@ -118,18 +119,6 @@ class Recommendations:
             return UnknownCategory(_known_categories(error))
         self._degraded.labels(code.name).inc()
         return Unavailable(code.name)
-
-
-def _channel(settings: Settings, target: str) -> grpc.Channel:
-    if settings.recommendations_ca_file is None:
-        return grpc.insecure_channel(target, OPTIONS)
-    key, cert = settings.recommendations_key_file, settings.recommendations_cert_file
-    credentials = grpc.ssl_channel_credentials(
-        settings.recommendations_ca_file.read_bytes(),
-        key.read_bytes() if key else None,
-        cert.read_bytes() if cert else None,
-    )
-    return grpc.secure_channel(target, credentials, OPTIONS)
 
 
 def _known_categories(error: grpc.RpcError) -> Sequence[str]:

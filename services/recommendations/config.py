@@ -3,6 +3,7 @@
 from pydantic import Field, FilePath, model_validator
 
 from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
+from services.tls import Files
 
 
 class Settings(ServiceSettings):
@@ -24,4 +25,14 @@ class Settings(ServiceSettings):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: give both or neither")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE")
+        if self.tls:
+            self.tls.check()
         return self
+
+    @property
+    def tls(self) -> Files | None:
+        """The files for TLS, if calls are served over it."""
+        if self.tls_cert_file is None:
+            return None
+        names = "TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"
+        return Files(names, self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)

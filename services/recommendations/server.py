@@ -22,6 +22,7 @@ from services.recommendations.errors import to_status
 from services.recommendations.faults import FaultyService
 from services.recommendations.pool import Pool
 from services.recommendations.servicer import RecommendationService
+from services.tls import server_credentials
 
 WARM_THREADS = 2  # one thread cannot serve while its next request arrives; from three on they contend
 MOST_THREADS = 64
@@ -111,20 +112,10 @@ class Server:
             threads.shutdown(wait=False)
 
     def _listen(self, address: str) -> int:
-        credentials = _credentials(self._settings)
+        tls = self._settings.tls
         try:
-            if credentials is None:
+            if tls is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, credentials)
+            return self._server.add_secure_port(address, server_credentials(tls))
         except RuntimeError as error:  # gRPC's word for a port that it cannot have
             raise OSError(f"cannot listen on {address}") from error
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        return None
-    pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
-    client_ca = settings.tls_client_ca_file
-    return grpc.ssl_server_credentials(
-        [pair], client_ca.read_bytes() if client_ca else None, require_client_auth=client_ca is not None
-    )

@@ -11,6 +11,7 @@ from pydantic import Field
 from services.marketplace.config import Settings as Marketplace
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load
+from services.tls import Files
 from tools.run.config import Settings as Pair
 from tools.run.ports import Port
 
@@ -32,7 +33,8 @@ class Place:
     """The stack's addresses. composed: compose runs it, so that all of it must be there."""
 
     composed: bool
-    tls: bool
+    tls: Files | None
+    name: str
     services: dict[str, Port]
     metrics: dict[str, Port]
     prometheus: str
@@ -71,7 +73,8 @@ def place(patience_s: float) -> Place:
     endpoint = urlsplit(own.otel_exporter_otlp_endpoint or f"http://127.0.0.1:{own.otlp_port}")
     return Place(
         composed=composed,
-        tls=recommendations.tls_cert_file is not None,
+        tls=shop.recommendations_tls,
+        name=shop.recommendations_host,
         services={
             "marketplace": Port("MARKETPLACE_PORT", own.bind_host, shop.marketplace_port),
             "recommendations": Port(

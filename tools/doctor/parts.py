@@ -36,9 +36,7 @@ def recommendations(place: Place) -> Iterator[Finding]:
     if not listens(port):
         words = f"{port.address}: nobody listens"
         yield failed("recommendations", words, _start(place, "recommendations"))
-    elif place.tls:
-        yield ok("recommendations", f"{port.address} listens (TLS: its health was not asked)")
-    elif serves_grpc(port):
+    elif serves_grpc(port, place.tls, place.name):
         yield ok("recommendations", f"{port.address} is SERVING")
     else:
         todo = f"it stops or is stuck: read {place.log_of('recommendations')}, then start it again"

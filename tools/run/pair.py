@@ -17,7 +17,7 @@ from services.recommendations.config import Settings as Recommendations
 from services.settings import load
 from tools.run import prometheus
 from tools.run.config import Settings, destination, export_settings, stable_names
-from tools.run.ports import Port, listens, require_free, serves_grpc, serves_http
+from tools.run.ports import Port, require_free, serves_grpc, serves_http
 from tools.run.processes import (
     STOP_WITHIN_S,
     Checks,
@@ -59,9 +59,9 @@ def run(stop: StopRequests, *, quiet: bool) -> int:
     """Run the pair until it is asked to stop, and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
-    pair = Pair(load(Settings), load(Recommendations), load(Marketplace))
+    settings = load(Settings), load(Recommendations), load(Marketplace)
     try:
-        pair.run(stop, quiet=quiet)
+        Pair(*settings).run(stop, quiet=quiet)
     except (PairError, PortTaken) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -72,7 +72,9 @@ class Pair:
     """Both services, each by its own settings."""
 
     def __init__(self, own: Settings, recommendations: Recommendations, marketplace: Marketplace) -> None:
-        self._tls = recommendations.tls_cert_file is not None
+        if recommendations.tls and not marketplace.recommendations_tls:
+            raise PairError("TLS_CERT_FILE needs RECOMMENDATIONS_CA_FILE here: the shop calls over TLS")
+        self._tls, self._name = marketplace.recommendations_tls, marketplace.recommendations_host
         grace_s = recommendations.drain_s + recommendations.grace_s  # the shop's are the same variables
         self._stop_within_s = max(STOP_WITHIN_S, grace_s + AFTER_GRACE_S)
         self._prometheus = Port("PROMETHEUS_PORT", "127.0.0.1", own.prometheus_port)
@@ -111,10 +113,8 @@ class Pair:
             command = [sys.executable, "-m", f"services.{name}"]
             processes.append(Process(name, command, environ, DIRECTORY))
         recommendations, marketplace = processes
-        # Over TLS a health check would need the pair to have a client certificate.
-        is_serving = listens if self._tls else serves_grpc
         return {
-            recommendations: partial(is_serving, self._ports.recommendations),
+            recommendations: partial(serves_grpc, self._ports.recommendations, self._tls, self._name),
             marketplace: partial(serves_http, self._ports.shop),
         }
 

@@ -9,6 +9,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from services import ports
+from services.tls import Files, channel
 
 TIMEOUT_S = 0.5
 CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
@@ -56,14 +57,15 @@ def listens(port: Port) -> bool:
     return True
 
 
-def serves_grpc(port: Port) -> bool:
-    """Whether gRPC's health service says SERVING."""
+def serves_grpc(port: Port, tls: Files | None = None, name: str = "") -> bool:
+    """Whether gRPC's health service says SERVING; over TLS, to a client with the files, for the name."""
     # A channel that found the port closed would wait a second before it tries again.
     if not listens(port):
         return False
-    with grpc.insecure_channel(port.address, CHANNEL_OPTIONS) as channel:
+    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", name)] if tls else CHANNEL_OPTIONS
+    with channel(port.address, tls, options) as made:
         try:
-            check = HealthStub(channel).Check  # type: ignore[attr-defined]
+            check = HealthStub(made).Check  # type: ignore[attr-defined]
             answer = check(HealthCheckRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError:
             return False

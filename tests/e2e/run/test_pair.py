@@ -3,6 +3,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -14,7 +16,9 @@ import pytest
 from observability.testing import eventually
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
+from tests.e2e.processes import ROOT
 from tests.e2e.run.running import STOP_S, RunningPair, get
+from tools.certs import VARIABLES, Authority
 
 Start = Callable[..., RunningPair]
 
@@ -32,6 +36,26 @@ def test_a_click_is_printed_as_one_trace_of_both_services(start: Start, ports: d
     assert (pair.pids(), pair.err) == ([], "")
     assert "\x1b" not in pair.out
     assert f"http://127.0.0.1:{ports['MARKETPLACE_PORT']}\n" in pair.out
+
+
+def test_mutual_tls(start: Start, ports: dict[str, str], tmp_path: Path) -> None:
+    """With the certificates of `make certs`, the pair is ready, its pages are whole, and its probe knows that."""
+    Authority().write(tmp_path / "certs")
+    files = {variable: str(tmp_path / "certs" / file) for variable, file in VARIABLES.items()}
+    start("--quiet", **files).wait_until_ready()
+    assert len(re.findall(r"<li\b", get(ports["MARKETPLACE_PORT"], "/")[1])) == 3
+    for given, code in ((files, 0), ({}, 1)):
+        command = [sys.executable, "-I", str(ROOT / "services/recommendations/probe.py")]
+        assert subprocess.run(command, env=os.environ | ports | given, check=False).returncode == code
+
+
+def test_tls_on_one_side_is_a_line(start: Start, tmp_path: Path) -> None:
+    """A pair whose shop could not call recommendations does not start."""
+    Authority().write(tmp_path)
+    files = {name: str(tmp_path / VARIABLES[name]) for name in ("TLS_CERT_FILE", "TLS_KEY_FILE")}
+    pair = start(**files)
+    assert pair.end() == 1
+    assert pair.err == "TLS_CERT_FILE needs RECOMMENDATIONS_CA_FILE here: the shop calls over TLS\n"
 
 
 def test_ctrl_c_stops_a_quiet_pair_that_printed_no_trace(start: Start, ports: dict[str, str]) -> None:

@@ -1,0 +1,101 @@
+"""TLS between the services: files that cannot be used end the start, and new ones are taken while it runs."""
+
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+logger = logging.getLogger(__name__)
+Version = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """PEM files, and the variables that name them: a certificate chain, its private key, and a CA.
+
+    A server has the first two, a client has the last; each needs all three for mutual TLS.
+    """
+
+    names: tuple[str, str, str]
+    cert: Path | None
+    key: Path | None
+    ca: Path | None
+
+    def check(self) -> None:
+        """Raise ValueError, which names file and reason, unless all can be used, and key and chain fit."""
+        for name, file in ((self.names[0], self.cert), (self.names[2], self.ca)):
+            if file is not None:
+                try:
+                    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+                except OSError as error:
+                    raise ValueError(_reason(name, file, "a PEM file with a certificate", error)) from None
+        if self.cert is not None and self.key is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.cert, self.key, password="")
+            except OSError as error:
+                what = f"the private key (PEM, without a passphrase) of {self.names[0]}"
+                raise ValueError(_reason(self.names[1], self.key, what, error)) from None
+
+    def read(self) -> tuple[Any, Any, Any]:
+        """What is in them: chain, key and CA."""
+        cert, key, ca = (file.read_bytes() if file else None for file in (self.cert, self.key, self.ca))
+        return cert, key, ca
+
+    def version(self) -> Version:
+        """Something that is another when one of the files is."""
+        stats = [file.stat() for file in (self.cert, self.key, self.ca) if file]
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
+
+
+class Watched:
+    """Files whose latest good version is in use. While one is being written, that is the one before."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self._version = files.version()
+
+    def is_new(self) -> bool:
+        """Whether the files have changed since the last look, and can be used."""
+        try:
+            version = self.files.version()
+            if version == self._version:
+                return False
+            self._version = version
+            self.files.check()
+        except (OSError, ValueError) as error:
+            logger.error("certificates stay as they were: %s", error)
+            return False
+        logger.info("certificates are read again: %s", ", ".join(self.files.names))
+        return True
+
+
+def server_credentials(files: Files) -> grpc.ServerCredentials:
+    """Credentials that follow the files. With a CA, clients must have a certificate of it."""
+    watched = Watched(files)
+
+    def read() -> grpc.ServerCertificateConfiguration:
+        cert, key, ca = files.read()
+        return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
+
+    def read_again() -> Any:  # gRPC asks for each new connection; None: as before
+        return read() if watched.is_new() else None
+
+    has_ca = files.ca is not None
+    return grpc.dynamic_ssl_server_credentials(read(), read_again, require_client_authentication=has_ca)
+
+
+def channel(target: str, files: Files | None, options: Sequence[tuple[str, Any]]) -> grpc.Channel:
+    """A channel that trusts the CA, and shows the certificate if there is one; without files, no TLS."""
+    if files is None:
+        return grpc.insecure_channel(target, options)
+    cert, key, ca = files.read()
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert), options)
+
+
+def _reason(name: str, file: Path, what: str, error: OSError) -> str:
+    reason = getattr(error, "reason", None) or error.strerror or str(error)
+    return f"{name} must be {what}, got {str(file)!r}: {reason}"
