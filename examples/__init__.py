@@ -1,1 +1,1 @@
-"""Services that others wrote, retyped small, with this package's telemetry added; see README.md."""
+"""Public example services, retyped small, with this package's telemetry added; see README.md."""

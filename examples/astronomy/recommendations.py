@@ -1,7 +1,9 @@
-"""Recommends products, with spans and attributes of its own beside those of the calls."""
+"""Recommends products, with custom spans and attributes beside those of the calls."""
 
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -31,7 +33,7 @@ class Recommendations(RecommendationServiceServicer):
         request: ListRecommendationsRequest,
         context: Any,
     ) -> ListRecommendationsResponse:
-        """At most five products that were not asked with."""
+        """At most five products that are not in the request."""
         chosen = self._choose(set(request.product_ids))
         get_current_span().set_attribute("app.products_recommended.count", len(chosen))
         return ListRecommendationsResponse(product_ids=chosen)
@@ -46,15 +48,19 @@ class Recommendations(RecommendationServiceServicer):
             return random.sample(others, min(COUNT, len(others)))
 
 
-def serve(telemetry: Telemetry, catalogue: str) -> tuple[grpc.Server, str]:
-    """Start it, with the catalogue's target; the server and its own target."""
-    channel = grpc.insecure_channel(catalogue)
-    channel = grpc.intercept_channel(channel, *telemetry.client_interceptors(catalogue))  # telemetry
-    server = grpc.server(
-        ThreadPoolExecutor(10),
-        interceptors=telemetry.server_interceptors(),  # telemetry
-    )
-    add_RecommendationServiceServicer_to_server(Recommendations(telemetry, channel), server)  # type: ignore[no-untyped-call]
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    return server, f"127.0.0.1:{port}"
+@contextmanager
+def serve(telemetry: Telemetry, catalogue: str) -> Iterator[str]:
+    """Serve it, with the catalogue's target; gives the target."""
+    with grpc.insecure_channel(catalogue) as bare:
+        channel = grpc.intercept_channel(bare, *telemetry.client_interceptors(catalogue))  # telemetry
+        server = grpc.server(
+            ThreadPoolExecutor(10),
+            interceptors=telemetry.server_interceptors(),  # telemetry
+        )
+        add_RecommendationServiceServicer_to_server(Recommendations(telemetry, channel), server)  # type: ignore[no-untyped-call]
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(5).wait()

@@ -23,6 +23,8 @@ from observability.testing import MemoryTelemetry, eventually
 
 POINTS = [Point(latitude=latitude, longitude=longitude) for latitude, longitude in PLACES]
 EVERYWHERE = Rectangle(lo=Point(latitude=0, longitude=-(10**9)), hi=Point(latitude=10**9, longitude=0))
+ROUTE = [*POINTS, POINTS[0]]  # there and back
+DISTANCE_M = 161_322
 NOTES = [RouteNote(location=POINTS[0], message=str(number)) for number in range(3)]
 METHODS = {
     "GetFeature": "unary",
@@ -32,59 +34,66 @@ METHODS = {
 }
 
 
-def recorded(telemetry: MemoryTelemetry, method: str, received: int, sent: int) -> None:
-    """Each signal has the call once, and its messages."""
-    name = f"routeguide.RouteGuide/{method}"
-    telemetry.span(name, kind="server", status="OK")
-    assert telemetry.line(event="grpc.server.call", **{"rpc.method": name})["status"] == "OK"
+def recorded(telemetry: MemoryTelemetry, name: str, side: str) -> Any:
+    """The call's span; the counter and the line have the call once, too, and the line has the span's id."""
+    span: Any = telemetry.span(name, kind=side, status="OK")
+    line = telemetry.line(event=f"grpc.{side}.call", **{"rpc.method": name})
+    assert (line["status"], line["span_id"]) == ("OK", f"{span.context.span_id:016x}")
+    service, method = name.split("/")
+    series = {"grpc_service": service, "grpc_method": method}
+    assert telemetry.metric(f"grpc_{side}_handled_total", grpc_code="OK", **series) == 1
+    return span
+
+
+def counted(telemetry: MemoryTelemetry, method: str, received: int, sent: int) -> None:
+    """Each signal has the call once, and the metrics its messages."""
+    recorded(telemetry, f"routeguide.RouteGuide/{method}", "server")
     series = {"grpc_method": method, "grpc_type": METHODS[method]}
-    assert telemetry.metric("grpc_server_handled_total", grpc_code="OK", **series) == 1
     assert telemetry.metric("grpc_server_msg_received_total", **series) == received
     assert telemetry.metric("grpc_server_msg_sent_total", **series) == sent
 
 
 def test_route_guide_on_threads(telemetry: MemoryTelemetry) -> None:
     """All four kinds of calls."""
-    server, target = threaded.serve(telemetry)
-    with grpc.insecure_channel(target) as channel:
+    with threaded.serve(telemetry) as target, grpc.insecure_channel(target) as channel:
         stub: Any = RouteGuideStub(channel)  # type: ignore[no-untyped-call]
         assert stub.GetFeature(POINTS[0], timeout=10) == Feature(
             name=next(iter(PLACES.values())), location=POINTS[0]
         )
         assert len(list(stub.ListFeatures(EVERYWHERE, timeout=10))) == 3
-        assert stub.RecordRoute(iter([*POINTS, Point()]), timeout=10).feature_count == 3
+        summary = stub.RecordRoute(iter(ROUTE), timeout=10)
+        assert (summary.point_count, summary.feature_count) == (4, 4)
+        assert summary.distance == DISTANCE_M
         assert [note.message for note in stub.RouteChat(iter(NOTES), timeout=10)] == ["0", "0", "1"]
-    server.stop(5).wait()
     for method, received, sent in (
         ("GetFeature", 1, 1),
         ("ListFeatures", 1, 3),
         ("RecordRoute", 4, 1),
         ("RouteChat", 3, 3),
     ):
-        recorded(telemetry, method, received, sent)
+        counted(telemetry, method, received, sent)
 
 
 def test_route_guide_on_asyncio(telemetry: MemoryTelemetry) -> None:
     """The same on an event loop."""
 
     async def run() -> None:
-        server, target = await on_asyncio.serve(telemetry)
-        async with grpc.aio.insecure_channel(target) as channel:
+        async with on_asyncio.serve(telemetry) as target, grpc.aio.insecure_channel(target) as channel:
             stub: Any = RouteGuideStub(channel)  # type: ignore[no-untyped-call]
             assert (await stub.GetFeature(POINTS[0], timeout=10)).name
             assert len([feature async for feature in stub.ListFeatures(EVERYWHERE, timeout=10)]) == 3
-            assert (await stub.RecordRoute(iter(POINTS), timeout=10)).point_count == 3
-            assert [note.message async for note in stub.RouteChat(iter(NOTES), timeout=10)] == ["0", "1", "2"]
-        await server.stop(5)
+            summary = await stub.RecordRoute(iter(ROUTE), timeout=10)
+            assert (summary.point_count, summary.distance) == (4, DISTANCE_M)
+            assert [note.message async for note in stub.RouteChat(iter(NOTES), timeout=10)] == ["0", "0", "1"]
 
     asyncio.run(run())
     for method, received, sent in (
         ("GetFeature", 1, 1),
         ("ListFeatures", 1, 3),
-        ("RecordRoute", 3, 1),
+        ("RecordRoute", 4, 1),
         ("RouteChat", 3, 3),
     ):
-        recorded(telemetry, method, received, sent)
+        counted(telemetry, method, received, sent)
 
 
 @contextmanager
@@ -117,17 +126,16 @@ def test_recommendations(
     shop: Any, messages: Any, services: ModuleType, package: str, telemetry: MemoryTelemetry
 ) -> None:
     """The call and the call that it makes are one trace, the second a child of the first, or of a span between."""
-    with catalogue(messages, services) as target:
-        server, address = shop.serve(telemetry, target)
-        with grpc.insecure_channel(address) as channel:
-            stub: Any = services.RecommendationServiceStub(channel)
-            request = messages.ListRecommendationsRequest(user_id="u", product_ids=["1", "2", "3"])
-            assert set(stub.ListRecommendations(request, timeout=10).product_ids) == {"0", "4", "5", "6"}
-        server.stop(5).wait()
-    served: Any = telemetry.span(
-        f"{package}.RecommendationService/ListRecommendations", kind="server", status="OK"
-    )
-    asked: Any = telemetry.span(f"{package}.ProductCatalogService/ListProducts", kind="client", status="OK")
+    with (
+        catalogue(messages, services) as target,
+        shop.serve(telemetry, target) as address,
+        grpc.insecure_channel(address) as channel,
+    ):
+        stub: Any = services.RecommendationServiceStub(channel)
+        request = messages.ListRecommendationsRequest(user_id="u", product_ids=["1", "2", "3"])
+        assert set(stub.ListRecommendations(request, timeout=10).product_ids) == {"0", "4", "5", "6"}
+    served = recorded(telemetry, f"{package}.RecommendationService/ListRecommendations", "server")
+    asked = recorded(telemetry, f"{package}.ProductCatalogService/ListProducts", "client")
     telemetry.assert_one_trace()
     parent: Any = served
     if shop is astronomy:
@@ -135,7 +143,15 @@ def test_recommendations(
         assert parent.parent.span_id == served.context.span_id
         assert served.attributes["app.products_recommended.count"] == 4
     assert asked.parent.span_id == parent.context.span_id
-    assert telemetry.metric("grpc_client_handled_total", grpc_method="ListProducts", grpc_code="OK") == 1
+
+
+REQUESTS = [
+    ("POST", "/create", 302),
+    ("POST", "/create", 400),
+    ("GET", "/", 200),
+    ("GET", "/<int:number>", 200),
+    ("GET", "/<int:number>", 404),
+]
 
 
 def test_the_blog(telemetry: MemoryTelemetry) -> None:
@@ -153,15 +169,17 @@ def test_the_blog(telemetry: MemoryTelemetry) -> None:
         assert answer.status_code == status
         answer.close()
     spans = eventually(lambda: telemetry.spans() if len(telemetry.spans()) == 5 else ())
-    assert [span.name for span in spans] == [
-        "POST /create",
-        "POST /create",
-        "GET /",
-        "GET /<int:number>",
-        "GET /<int:number>",
-    ]
-    count = "http_server_request_duration_seconds_count"
-    assert telemetry.metric(count, http_route="/<int:number>", http_response_status_code="404") == 1
+    assert [span.name for span in spans] == [f"{method} {route}" for method, route, _ in REQUESTS]
+    for method, route, status in REQUESTS:
+        labels = {
+            "http_request_method": method,
+            "http_route": route,
+            "http_response_status_code": str(status),
+        }
+        assert telemetry.metric("http_server_request_duration_seconds_count", **labels) == 1
+        telemetry.line(
+            event="http.server.request", **{"http.route": route, "http.response.status_code": status}
+        )
     own, created = (
         telemetry.line(event="a post was created"),
         telemetry.line(**{"http.response.status_code": 302}),
