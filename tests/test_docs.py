@@ -84,6 +84,14 @@ def test_the_reference_is_the_codes() -> None:
     subprocess.run([sys.executable, "-m", "tools.reference", "--check"], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/observability.md", "docs/architecture.md"])
+def test_the_metrics_are_there(name: str) -> None:
+    """Each metric of the package that a document names is in the reference."""
+    known = set(re.findall(r"^\| `(\w+)` \|", DOCUMENTS["docs/reference.md"], re.MULTILINE))
+    named = set(re.findall(r"`((?:grpc_server|grpc_client|telemetry|http_server)_\w+)[`{]", DOCUMENTS[name]))
+    assert named <= known
+
+
 def test_the_readme_is_short() -> None:
     """It is read in two minutes; what is longer is in docs/."""
     assert len(DOCUMENTS["README.md"].splitlines()) <= 120
