@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from grafana import addresses
 from grafana.slo import MIN_RATE, burning
 
 SERVICES = "marketplace|recommendations"
@@ -28,7 +29,7 @@ def _alert(
         "annotations": {
             "summary": summary,
             "runbook_url": f"docs/runbooks/{name}.md",
-            "dashboard_url": f"http://localhost:3000/d/{dashboard}?var-service={{{{ $labels.job }}}}",
+            "dashboard_url": f"{addresses.GRAFANA}/d/{dashboard}?var-service={{{{ $labels.job }}}}",
         },
     }
 

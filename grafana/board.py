@@ -14,6 +14,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
+from grafana import addresses
 from grafana.panels import PROMETHEUS
 
 TAG = "bookshop"
@@ -57,8 +58,10 @@ def _links() -> list[dashboard.DashboardLink]:
     others = dashboard.DashboardLink("Dashboards").type(DashboardLinkType.DASHBOARDS).tags([TAG])
     return [
         others.keep_time(True).include_vars(True).as_dropdown(False),
-        _outside("Traces (Jaeger)", "http://localhost:16686/search"),
-        _outside("Alerts (Prometheus)", "http://localhost:9090/alerts"),
+        _outside("Traces (Jaeger)", f"{addresses.JAEGER}/search"),
+        _outside("Logs (VictoriaLogs)", addresses.LOGS),
+        _outside("Rules (Prometheus)", f"{addresses.PROMETHEUS}/alerts"),
+        _outside("Alerts (Alertmanager)", f"{addresses.ALERTMANAGER}/#/alerts"),
     ]
 
 

@@ -82,7 +82,7 @@ def test_prometheus_can_be_configured_so() -> None:
 def test_each_service_is_contained() -> None:
     """All have the least rights, limits, short logs and a restart, and listen on loopback alone."""
     services = declared()
-    assert set(services) == {*SERVICES, "jaeger", "grafana"}
+    assert set(services) == {*SERVICES, "jaeger", "grafana", "alertmanager", "logs"}
     for name, service in services.items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name

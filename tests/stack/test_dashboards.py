@@ -122,8 +122,15 @@ def test_data_sources_lead_to_each_other() -> None:
         "prometheus": "http://prometheus:9090",
         "jaeger": "http://jaeger:16686",
     }
-    (destination,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
-    assert (destination["name"], destination["datasourceUid"]) == ("trace_id", "jaeger")
+    destinations = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert {destination["name"] for destination in destinations} == {"trace_id"}
+    # Visitors have no Explore, to which a data source leads: the first destinations are addresses.
+    assert [("url" in one, one.get("datasourceUid")) for one in destinations] == [
+        (True, None),
+        (True, None),
+        (False, "jaeger"),
+    ]
+    assert destinations[0]["url"] == "http://localhost:$JAEGER_UI_PORT/trace/$${__value.raw}"
     assert sources["jaeger"]["jsonData"]["tracesToMetrics"]["datasourceUid"] == "prometheus"
     scrape = yaml.safe_load((ROOT / "prometheus.yml").read_text())["global"]["scrape_interval"]
     assert sources["prometheus"]["jsonData"]["timeInterval"] == scrape
@@ -136,5 +143,7 @@ def test_grafana_finds_the_dashboards() -> None:
     ]
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]
     (folder,) = [provider["options"]["path"] for provider in providers]
-    assert f"./grafana/dashboards:{folder}:ro" in service["volumes"]
+    program, script, source, target, _ = service["entrypoint"]
+    assert (program, script, target) == ("/bin/sh", "/etc/links.sh", folder)
+    assert f"./grafana/dashboards:{source}:ro" in service["volumes"]
     assert service["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/bookshop.json"
