@@ -19,11 +19,13 @@ PROGRAM = shutil.which("prometheus", path="/usr/local/bin") or shutil.which("pro
 class Prometheus(prometheus.Prometheus):
     """Runs until it is closed; its time is faster by the factor: 20 makes 5 s of the configuration 250 ms."""
 
-    def __init__(self, directory: Path, targets: Mapping[str, int], factor: float = 20) -> None:
+    def __init__(
+        self, directory: Path, targets: Mapping[str, int], factor: float = 20, alertmanager: str = ""
+    ) -> None:
         assert PROGRAM is not None
         (port,) = free_ports(1)
         super().__init__(f"http://127.0.0.1:{port}")
-        config = _configuration(targets, factor)
+        config = _configuration(targets, factor, alertmanager)
         (directory / "alerts.yml").write_text(faster((ROOT / "alerts.yml").read_text(), factor))
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
         command = [
@@ -53,11 +55,13 @@ class Prometheus(prometheus.Prometheus):
         end(self._process)
 
 
-def _configuration(targets: Mapping[str, int], factor: float) -> dict[str, Any]:
+def _configuration(targets: Mapping[str, int], factor: float, alertmanager: str) -> dict[str, Any]:
     """prometheus.yml, but for where the services are and how long things take."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "prometheus.yml").read_text())
     config["global"] = {name: lasting(duration, factor) for name, duration in config["global"].items()}
-    del config["alerting"]
+    config["alerting"]["alertmanagers"] = (
+        [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
+    )
     config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] in targets]
     for job in config["scrape_configs"]:
         del job["dns_sd_configs"]
