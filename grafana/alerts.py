@@ -3,24 +3,27 @@
 from typing import Any
 
 from grafana import addresses
-from grafana.slo import MIN_RATE, burning
+from grafana.slo import HOLD, MIN_RATE, burning
 
 SERVICES = "marketplace|recommendations"
+# What the shop does without, and its people would miss: they have no replicas.
+PARTS = "jaeger|logs|grafana|alertmanager|load"
 # A quarter of what recommendations may use; 5000 pages make neither service grow by 6 MiB.
 GROWTH = 48 * 2**20
 METHOD = "{{ $labels.grpc_service }}/{{ $labels.grpc_method }}"
 SHARE = "{{ $value | humanizePercentage }}"
+LINES = addresses.lines('service.name:="{{ $labels.job }}"', minutes=15)
 
 
 def group() -> dict[str, Any]:
     """The group of all alerts."""
-    return {"name": "alerts", "rules": [*_objectives(), *_faults(), *_telemetry()]}
+    return {"name": "alerts", "rules": [*_objectives(), *_services(), *_faults(), *_telemetry(), *_stack()]}
 
 
 def _alert(
     name: str, severity: str, expr: str, summary: str, dashboard: str, wait: str = ""
 ) -> dict[str, Any]:
-    """wait is how long the expression must hold; severity is "page" (now) or "ticket" (in office hours)."""
+    """wait is how long the expression must hold; severity is "page" (now), "ticket" (in hours) or "none"."""
     return {
         "alert": name,
         "expr": expr,
@@ -30,6 +33,7 @@ def _alert(
             "summary": summary,
             "runbook_url": f"docs/runbooks/{name}.md",
             "dashboard_url": f"{addresses.GRAFANA}/d/{dashboard}?var-service={{{{ $labels.job }}}}",
+            "logs_url": LINES,
         },
     }
 
@@ -46,9 +50,58 @@ def _objectives() -> list[dict[str, Any]]:
             burning(kind, severity),
             f"{SHARE} of the pages of {{{{ $labels.job }}}} {words}",
             "bookshop",
+            HOLD if severity == "page" else "",
         )
         for name, kind, words in budgets
         for severity in ("page", "ticket")
+    ]
+
+
+def _services() -> list[dict[str, Any]]:
+    """Whether the services are there. Prometheus finds them by DNS: one that is gone has no `up` any more."""
+    down = f'count by (job) (up{{job=~"{SERVICES}"}} == 0)'
+
+    def instances(offset: str = "") -> str:
+        return f'count by (job) (up{{job=~"{SERVICES}"}}{offset})'
+
+    def newest(offset: str = "") -> str:
+        return f'max by (job) (process_start_time_seconds{{job=~"{SERVICES}"}}{offset})'
+
+    before = " offset 4m"
+    absent = " or ".join(f'absent(up{{job="{service}"}})' for service in SERVICES.split("|"))
+    return [
+        _alert(
+            "ServiceDown",
+            "page",
+            f"{down} == {instances()} or {absent}",
+            "{{ $labels.job }} is down, for none of its instances answers ({{ $value }} seen).",
+            "bookshop",
+            "30s",
+        ),
+        _alert(
+            "InstanceDown",
+            "ticket",
+            f"{down} < {instances()}",
+            "{{ $value }} of the instances of {{ $labels.job }} cannot be scraped, and others can.",
+            "telemetry",
+            "1m",
+        ),
+        # As many instances as before, and one that is younger: a crash, or a release. One more is none.
+        _alert(
+            "ServiceRestarted",
+            "ticket",
+            f"{newest()} > {newest(before)} and {instances()} <= {instances(before)}",
+            "A process of {{ $labels.job }} took the place of another at {{ $value | humanizeTimestamp }}.",
+            "telemetry",
+        ),
+        _alert(
+            "NoTraffic",
+            "ticket",
+            f"job:http_server_pages:rate5m == 0 and job:http_server_pages:rate1h > {MIN_RATE}",
+            "{{ $labels.job }} serves {{ $value }} pages a second, and an hour ago people came.",
+            "bookshop",
+            "2m",
+        ),
     ]
 
 
@@ -56,29 +109,19 @@ def _faults() -> list[dict[str, Any]]:
     not_found = _alert(
         "NotFoundSurge",
         "ticket",
-        "job_method:grpc_server_not_found:ratio_rate5m > 0.1 and"
-        f" sum by (job, grpc_service, grpc_method) (rate(grpc_server_handled_total[5m])) > {MIN_RATE}",
+        "job_method:grpc_server_not_found:ratio_rate2m > 0.1 and"
+        f" sum by (job, grpc_service, grpc_method) (rate(grpc_server_handled_total[2m])) > {MIN_RATE}",
         f"{SHARE} of the calls of {METHOD} end with NOT_FOUND.",
         "grpc",
         "1m",
     )
     not_found["annotations"]["dashboard_url"] += "&var-method={{ $labels.grpc_method }}&var-code=NOT_FOUND"
     return [
-        # Where Prometheus finds targets by DNS, a service that is gone is no target and has no `up`.
-        _alert(
-            "ServiceDown",
-            "page",
-            f'count by (job) (up{{job=~"{SERVICES}"}} == 0)'
-            ' or absent(up{job="marketplace"}) or absent(up{job="recommendations"})',
-            "{{ $value }} of the instances of {{ $labels.job }} cannot be scraped.",
-            "bookshop",
-            "30s",
-        ),
         _alert(
             "RecommendationsDegraded",
             "page",
-            "job:marketplace_recommendations_degraded:ratio_rate5m > 0.05 and sum by (job)"
-            f' (rate(grpc_client_handled_total{{grpc_service="Recommendations"}}[5m])) > {MIN_RATE}',
+            "job:marketplace_recommendations_degraded:ratio_rate2m > 0.05 and sum by (job)"
+            f' (rate(grpc_client_handled_total{{grpc_service="Recommendations"}}[2m])) > {MIN_RATE}',
             f"{SHARE} of the pages that ask for recommendations are shown without them.",
             "bookshop",
             "1m",
@@ -132,6 +175,28 @@ def _telemetry() -> list[dict[str, Any]]:
             "sum by (job, signal) (increase(telemetry_signal_failures_total[5m]) > 0"
             " or (telemetry_signal_failures_total > 0 unless telemetry_signal_failures_total offset 5m))",
             "{{ $labels.signal }} of {{ $labels.job }} failed {{ $value | humanize }} times in 5 minutes.",
+            "telemetry",
+        ),
+    ]
+
+
+def _stack() -> list[dict[str, Any]]:
+    """What people look at when something is wrong, and whether anybody hears of it."""
+    return [
+        _alert(
+            "StackPartDown",
+            "ticket",
+            # Prometheus finds load by DNS, as it may have replicas.
+            f'up{{job=~"{PARTS}"}} == 0 or absent(up{{job="load"}}) and on () up{{job="jaeger"}}',
+            "{{ $labels.job }} cannot be scraped (up is {{ $value }}).",
+            "telemetry",
+            "1m",
+        ),
+        _alert(
+            "Watchdog",
+            "none",
+            "vector(1)",
+            "Always fires ({{ $value }}), so that one sees that alerts arrive.",
             "telemetry",
         ),
     ]

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana import colours, slo
 from grafana.board import Row, board
 from grafana.objectives import objectives
-from grafana.panels import HALF, Query, graph, heat, note, number, rows
+from grafana.panels import HALF, Query, graph, heat, note, number, rows, up
 from grafana.whom import who_calls_whom
 
 PAGES = f'job=~"$service", {slo.PAGES}'
@@ -41,7 +41,7 @@ def _well() -> Row:
             "Up",
             "Whether Prometheus reaches each service. DOWN: docs/runbooks/ServiceDown.md.",
             "none",
-            Query('min by (job) (up{job=~"$service"})', "{{job}}"),
+            Query(up('job=~"$service"'), "{{job}}"),
             limits=[(1, colours.GOOD)],
             below=colours.BAD,
             meanings={"0": "DOWN", "1": "up"},
@@ -67,31 +67,33 @@ def _well() -> Row:
         ),
         number(
             "Pages per second",
-            "Pages that readers asked for, over the last minute. 0 under load: nobody gets through.",
+            "Pages that readers asked for, over the last minute. 0 where people came: "
+            "docs/runbooks/NoTraffic.md.",
             "reqps",
             Query('sum(job:http_server_pages:rate1m{job=~"$service"})'),
             decimals=1,
         ),
         number(
             "Without recommendations",
-            "Share of the calls, over 5 minutes, whose page goes without recommendations. From 5 %: "
+            "Share of the calls, over 2 minutes, whose page goes without recommendations. From 5 %: "
             "docs/runbooks/RecommendationsDegraded.md.",
             "percentunit",
-            Query('max(job:marketplace_recommendations_degraded:ratio_rate5m{job=~"$service"})'),
+            Query('max(job:marketplace_recommendations_degraded:ratio_rate2m{job=~"$service"})'),
             limits=[(0.01, colours.WARN), (0.05, colours.BAD)],
             decimals=1,
         ),
         number(
             "Alerts that fire",
-            "How many alerts fire, of all services. The table below names them.",
+            "How many alerts fire, of all services. The table below names them. Whether they arrive at "
+            "anybody: docs/runbooks/Watchdog.md.",
             "none",
-            Query('count(ALERTS{alertstate="firing"}) or vector(0)'),
+            Query('count(ALERTS{alertstate="firing", alertname!="Watchdog"}) or vector(0)'),
             limits=[(1, colours.BAD)],
         ),
         rows(
             "Alerts",
             "Alerts that fire or are about to (pending). Each has its page: docs/runbooks/<alert>.md.",
-            Query("max by (alertname, severity, alertstate, job) (ALERTS)"),
+            Query('max by (alertname, severity, alertstate, job) (ALERTS{alertname!="Watchdog"})'),
             names={"alertname": "Alert", "job": "Service", "severity": "Severity", "alertstate": "State"},
             width=HALF,
         ),

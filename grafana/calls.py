@@ -205,7 +205,7 @@ def _saturation() -> Row:
             "docs/runbooks/NotFoundSurge.md.",
             "percentunit",
             Query(
-                f"max by (grpc_method) (job_method:grpc_server_not_found:ratio_rate5m{{{CALLS}}})",
+                f"max by (grpc_method) (job_method:grpc_server_not_found:ratio_rate2m{{{CALLS}}})",
                 "{{grpc_method}}",
             ),
             shades=colours.METHODS,

@@ -3,11 +3,14 @@
 from grafana import colours
 from grafana.board import Row
 from grafana.panels import Query, graph
-from grafana.slo import BUDGETS, BURNS
+from grafana.slo import BUDGETS, SUDDEN
 
-FASTEST = BURNS["page"][0]
-CALLS = f"{FASTEST.rate} over {FASTEST.short} and {FASTEST.long} calls somebody"
-LIMITS = ((1, colours.WARN), (FASTEST.rate, colours.BAD))
+SHARE = SUDDEN[-1].share
+CALLS = f"{SHARE:.1%} of the pages over {SUDDEN[-1].long} call somebody"
+
+
+def _limits(kind: str) -> tuple[tuple[float, str], ...]:
+    return (1, colours.WARN), (SHARE / BUDGETS[kind], colours.BAD)
 
 
 def objectives() -> Row:
@@ -31,7 +34,7 @@ def objectives() -> Row:
             "none",
             *burn("failed"),
             shades=colours.WINDOWS,
-            limits=LIMITS,
+            limits=_limits("failed"),
             top=2,
         ),
         graph(
@@ -41,7 +44,7 @@ def objectives() -> Row:
             "none",
             *burn("slow"),
             shades=colours.WINDOWS,
-            limits=LIMITS,
+            limits=_limits("slow"),
             top=2,
         ),
         graph(

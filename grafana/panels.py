@@ -169,6 +169,11 @@ def note(title: str, about: str, markdown: str, width: int = FULL, height: int =
     return panel.mode(TextMode.MARKDOWN).content(markdown)
 
 
+def up(jobs: str) -> str:
+    """Whether Prometheus reaches the selected jobs; 0 also for one that has left the DNS."""
+    return f"min by (job) (up{{{jobs}}}) or 0 * group by (job) (last_over_time(up{{{jobs}}}[1d]))"
+
+
 def _targets(queries: Sequence[Query]) -> list[prometheus.Dataquery]:
     return [
         prometheus.Dataquery()

@@ -72,9 +72,9 @@ def _server() -> dict[str, str]:
     by_method = "sum by (job, grpc_service, grpc_method)"
     return {
         "job:grpc_server_handled:rate1m": f"sum by (job) (job_method:grpc_server_handled:rate1m{{{WORK}}})",
-        "job_method:grpc_server_not_found:ratio_rate5m": (
-            f'{by_method} (rate(grpc_server_handled_total{{grpc_code="NOT_FOUND"}}[5m]))'
-            f" / ({by_method} (rate(grpc_server_handled_total[5m])) > 0)"
+        "job_method:grpc_server_not_found:ratio_rate2m": (
+            f'{by_method} (rate(grpc_server_handled_total{{grpc_code="NOT_FOUND"}}[2m]))'
+            f" / ({by_method} (rate(grpc_server_handled_total[2m])) > 0)"
         ),
         "instance:grpc_server_pool_busy:ratio": (
             "sum by (job, instance) (grpc_server_pool_busy)"
@@ -85,9 +85,9 @@ def _server() -> dict[str, str]:
 
 def _client() -> dict[str, str]:
     return {
-        "job:marketplace_recommendations_degraded:ratio_rate5m": (
-            "sum by (job) (rate(marketplace_recommendations_degraded_total[5m]))"
-            ' / (sum by (job) (rate(grpc_client_handled_total{grpc_service="Recommendations"}[5m])) > 0)'
+        "job:marketplace_recommendations_degraded:ratio_rate2m": (
+            "sum by (job) (rate(marketplace_recommendations_degraded_total[2m]))"
+            ' / (sum by (job) (rate(grpc_client_handled_total{grpc_service="Recommendations"}[2m])) > 0)'
         ),
     }
 

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import colours
 from grafana.board import Row, board
-from grafana.panels import FULL, HALF, Query, graph, note, number, rows
+from grafana.panels import FULL, HALF, Query, graph, note, number, rows, up
 
 WHO = {
     "service_name": "Service",
@@ -20,6 +20,7 @@ The shop goes on without telemetry; these panels say what is missing.
 - **Spans dropped**, *export_failed*: Jaeger does not take them: `docs/runbooks/ExporterFailing.md`
 - **A signal failed:** its log line says why: `docs/runbooks/SignalFailing.md`
 - **DOWN:** the other panels show nothing new of that service: `docs/runbooks/ServiceDown.md`
+- **Targets that answer** fall: `docs/runbooks/InstanceDown.md`, or `docs/runbooks/StackPartDown.md`
 - **Memory only climbs:** `docs/runbooks/MemoryGrowth.md`
 - No traces at all, or an empty dashboard: `make doctor`
 """
@@ -39,7 +40,7 @@ def _well() -> Row:
             "Scraped",
             "Whether Prometheus reads each service's metrics. DOWN: docs/runbooks/ServiceDown.md.",
             "none",
-            Query(f"min by (job) (up{SERVICE})", "{{job}}"),
+            Query(up('job=~"$service"'), "{{job}}"),
             limits=[(1, colours.GOOD)],
             below=colours.BAD,
             meanings={"0": "DOWN", "1": "up"},
@@ -176,7 +177,8 @@ def _scrapes() -> Row:
     return "Scrapes: all targets", [
         graph(
             "Targets that answer",
-            "Targets of each job that Prometheus reached. A step down is an instance that went away.",
+            "Targets of each job that Prometheus reached. A step down is an instance that went away: "
+            "docs/runbooks/InstanceDown.md, docs/runbooks/StackPartDown.md.",
             "none",
             Query("sum by (job) (up)", "{{job}}"),
             shades=colours.SERVICES,
@@ -227,7 +229,7 @@ def _processes() -> Row:
         ),
         graph(
             "Up since",
-            "Age of each process; a fall to zero is a restart.",
+            "Age of each process; a fall to zero is a restart: docs/runbooks/ServiceRestarted.md.",
             "s",
             Query(f"time() - process_start_time_seconds{SERVICE}", "{{job}} {{instance}}"),
             shades=colours.SERVICES,

@@ -130,9 +130,9 @@ _FAULTS = (
     Fault(
         name="crash",
         service="recommendations",
-        does="ends at once with exit code 70; compose starts it again, mostly before the alert",
-        alert="ServiceDown",
-        severity="page",
+        does="ends at once with exit code 70; compose starts it again two seconds later",
+        alert="ServiceRestarted",
+        severity="ticket",
         board="bookshop",
         panel="Without recommendations",
         exemplars=_CLIENT,

@@ -88,7 +88,7 @@ def play(fault: Fault, directory: Path) -> Story:
         eventually(lambda: prometheus.query("job:http_server_pages:rate1m > 0"), 60)
         drill = running.enter_context(_drill(fault, directory, ports, prometheus))
         if fault.name == "crash":
-            _start_again(shop, directory)
+            _start_again(shop)
         code = drill.wait(2 * PATIENCE_S)
         return _story(code, directory, shop, receiver)
 
@@ -108,10 +108,9 @@ def _drill(
         )
 
 
-def _start_again(shop: Pair, directory: Path) -> None:
-    """What compose does, but late, so that the alert has its time."""
-    eventually(lambda: "\nheal" in (directory / "said").read_text(), PATIENCE_S)
-    assert shop.recommendations.process.wait(30) == CRASH_CODE
+def _start_again(shop: Pair) -> None:
+    """What compose does."""
+    assert shop.recommendations.process.wait(PATIENCE_S) == CRASH_CODE
     shop.recommendations = shop.start("recommendations")
 
 

@@ -52,12 +52,13 @@ def test_alerts_fire_and_clear(case: Path) -> None:
 def test_an_alert_leads_on(alert: dict[str, Any]) -> None:
     """An alert says how urgent it is, what is wrong in one sentence with its value, and where to read on."""
     notes = alert["annotations"]
-    assert alert["labels"]["severity"] in {"page", "ticket"}
+    assert alert["labels"]["severity"] in {"page", "ticket", "none"}
     assert "{{ $value" in notes["summary"]
     assert notes["summary"].endswith(".")
     assert ". " not in notes["summary"]
     assert notes["runbook_url"] == f"docs/runbooks/{alert['alert']}.md"
     assert (ROOT / notes["runbook_url"]).is_file()
+    assert notes["logs_url"].startswith("http://localhost:9428/select/vmui/#/?query=service.name")
     dashboard = re.match(r"http://localhost:3000/d/(\w+)\?var-service=", notes["dashboard_url"])
     assert dashboard
     assert dashboard[1] in boards.boards()
@@ -66,6 +67,9 @@ def test_an_alert_leads_on(alert: dict[str, Any]) -> None:
 @each_alert
 def test_an_alert_is_tested_both_ways(alert: dict[str, Any]) -> None:
     """There is a test in which it is silent, fires and is silent again, and a test in which it never fires."""
+    if alert["labels"]["severity"] == "none":
+        assert alert["expr"] == "vector(1)"  # it always fires
+        return
     courses = list(_courses(alert["alert"], alert["labels"]["severity"]))
     assert any("quiet, FIRES, quiet" in ", ".join(course) for course in courses)
     assert any(set(course) == {"quiet"} for course in courses)
@@ -149,7 +153,9 @@ def test_rules_hold_on_the_real_services(tmp_path: Path) -> None:
                 return expected <= prometheus.names()
 
             eventually(all_recorded, 60)
-            assert prometheus.query("ALERTS") == []
+            # A machine that is busy with other tests serves slow pages, and 2 minutes of earnest are 6 s.
+            quiet = 'ALERTS{alertname!~"Watchdog|PagesLatencyBurn"}'
+            assert prometheus.query(quiet) == []
             for query in _queries_of_runbooks():
                 prometheus.query(query)
                 assert boards.names(query) <= prometheus.names() | {SIGNALS}, query
