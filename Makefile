@@ -20,7 +20,7 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run faults fault heal drill doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference protobufs lock clean
+.PHONY: help run faults fault heal drill doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference manifests protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -73,6 +73,7 @@ lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contracts, generated files
 	$(PY) -c 'from importlinter.cli import lint_imports_command as c; c()'
 	$(PY) -m grafana --check
 	$(PY) -m tools.reference --check
+	$(PY) -m kubernetes --check
 	$(PY) -m protobufs.check
 	@! git ls-files | grep -E '_pb2(_grpc)?\.pyi?$$' || { echo 'generated code is committed'; exit 1; }
 
@@ -85,6 +86,9 @@ dashboards: $(STAMP) ## write grafana/dashboards/*.json and alerts.yml from thei
 
 reference: $(STAMP) $(GENERATED) ## write docs/reference.md from the docstrings of observability/
 	$(PY) -m tools.reference
+
+manifests: $(STAMP) ## write what kubernetes/ has of compose.yaml, alerts.yml and the dashboards
+	$(PY) -m kubernetes
 
 protobufs: $(GENERATED) ## generate the protobuf code
 
