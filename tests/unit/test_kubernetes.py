@@ -16,6 +16,7 @@ from services.marketplace.config import Settings as ShopSettings
 from services.recommendations import server
 from services.recommendations.config import Settings as RecommendationsSettings
 from services.settings import ServiceSettings
+from tools.certs import Authority
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "kubernetes"
@@ -123,8 +124,11 @@ def test_settings_are_such_that_the_code_has_and_takes(
     given = variables(name, overlay)
     assert {key for key in given if not key.startswith("OTEL_")} - {"POD", "NAMESPACE"} <= known
     mounted = {value: tmp_path / Path(value).name for value in given.values() if value.startswith("/tls/")}
+    authority = Authority()
+    key, certificate = authority.issue(name)
+    contents = {"tls.key": key, "tls.crt": certificate, "ca.crt": authority.pem}
     for path in mounted.values():
-        path.touch()
+        path.write_bytes(contents[path.name])
     for key, value in given.items():
         monkeypatch.setenv(key, str(mounted.get(value, value)))
     settings = SETTINGS[name]()
