@@ -1,6 +1,5 @@
 """The shop's side of recommendations: adds the deadline, and turns protobuf and statuses into plain words."""
 
-import json
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,37 +13,11 @@ from observability import Telemetry
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.feed import Category
+from services.marketplace.channel import connect
 from services.marketplace.config import Settings
-from services.tls import channel
 
 WATCH_S = 0.25  # a little more than gRPC waits between two looks
 VISITOR = 1  # everybody is the same person until the shop has accounts
-# Calls go to each of the service's addresses in turn. One that an instance refuses, because it stops, goes to
-# another, within the deadline; when most are refused, none is tried again.
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": "Recommendations"},
-    "methodConfig": [
-        {
-            "name": [{"service": "Recommendations"}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.01s",
-                "maxBackoff": "0.05s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 1},
-}
-OPTIONS = [
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    ("grpc.dns_min_time_between_resolutions_ms", 1000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
 
 
 class Recommendation(NamedTuple):
@@ -75,10 +48,10 @@ class Recommendations:
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         target = settings.recommendations_target
-        self._channel = channel(target, settings.recommendations_tls, OPTIONS)
+        self._channel = connect(settings)
         interceptors = telemetry.client_interceptors(target, settings.recommendations_timeout_ms / 1e3)
-        intercepted = grpc.intercept_channel(self._channel, *interceptors)
-        self._stub = RecommendationsStub(intercepted)  # type: ignore[no-untyped-call]
+        channel = grpc.intercept_channel(self._channel, *interceptors)
+        self._stub = RecommendationsStub(channel)  # type: ignore[no-untyped-call]
         self._degraded = Counter(
             "marketplace_recommendations_degraded_total",
             "Pages shown without recommendations, by the gRPC status that was the reason.",
