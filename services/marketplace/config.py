@@ -14,6 +14,13 @@ class Settings(ServiceSettings):
     marketplace_metrics_port: Port = Field(9101, description="Port of its /metrics; 0 takes any")
     marketplace_faults_port: FaultsPort | None = Field(None, description=FAULTS)
     marketplace_threads: int = Field(16, ge=1, le=256, description="Threads that serve pages")
+    marketplace_page_budget_ms: int | None = Field(
+        None,
+        ge=1,
+        le=60_000,
+        description="Time, in milliseconds, for a page and its wait for a thread: what is left of it is the "
+        "deadline of its call; unset, it is RECOMMENDATIONS_TIMEOUT_MS",
+    )
     database_url: str = Field(
         "sqlite:///var/marketplace.sqlite3",
         description="The shop's own catalogue: an SQLite file, or `sqlite://` for memory",
@@ -22,7 +29,13 @@ class Settings(ServiceSettings):
     recommendations_host: str = Field("localhost", description="Host of recommendations")
     recommendations_port: Port = Field(50051, description="Port of recommendations")
     recommendations_timeout_ms: int = Field(
-        500, ge=1, le=60_000, description="Deadline, in milliseconds, of a call to recommendations"
+        500, ge=1, le=60_000, description="Longest deadline, in milliseconds, of a call to recommendations"
+    )
+    recommendations_keep_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="Seconds that recommendations are kept, for when there are no new ones; 0: none are",
     )
     recommendations_ca_file: FilePath | None = Field(
         None, description="CA (PEM) that recommendations' certificate must be signed by: call over TLS"
@@ -66,6 +79,11 @@ class Settings(ServiceSettings):
         names = "RECOMMENDATIONS_CERT_FILE", "RECOMMENDATIONS_KEY_FILE", "RECOMMENDATIONS_CA_FILE"
         cert, key = self.recommendations_cert_file, self.recommendations_key_file
         return Files(names, cert, key, self.recommendations_ca_file)
+
+    @property
+    def page_budget_s(self) -> float:
+        """The budget of a page, in seconds."""
+        return (self.marketplace_page_budget_ms or self.recommendations_timeout_ms) / 1e3
 
     @property
     def recommendations_target(self) -> str:

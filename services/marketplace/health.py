@@ -19,7 +19,12 @@ def livez() -> Response:
 def readyz() -> tuple[Response, int]:
     """Pages can be served; without recommendations they can, too."""
     shop = current_shop()
-    body = {"database": "ok", "recommendations": shop.recommendations.state.lower()}
+    recommendations = shop.recommendations
+    body = {
+        "database": "ok",
+        "recommendations": recommendations.state.lower(),
+        "circuit": "open" if recommendations.circuit.is_open else "closed",
+    }
     try:
         with suppress_instrumentation():  # as quiet as the request itself
             shop.store.ping()

@@ -1,30 +1,26 @@
-"""The shop's side of recommendations: adds the deadline, and turns protobuf and statuses into plain words."""
+"""The shop's side of recommendations: in time, only while the service is well, and in plain words."""
 
+import logging
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
-from prometheus_client import Counter
 
 from observability import Telemetry
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
-from services.feed import Category
+from services.marketplace.answers import Recommendation, known_categories, sound
 from services.marketplace.channel import connect
+from services.marketplace.circuit import Circuit, Refused
 from services.marketplace.config import Settings
+from services.marketplace.kept import Kept
+from services.marketplace.metrics import RecommendationsMetrics
 
 WATCH_S = 0.25  # a little more than gRPC waits between two looks
 VISITOR = 1  # everybody is the same person until the shop has accounts
+WORTH = 0.2  # with less than this share of its usual time left, a call is not made
 
-
-class Recommendation(NamedTuple):
-    """A book that may please the reader."""
-
-    id: int
-    title: str
+logger = logging.getLogger(__name__)
 
 
 class UnknownCategory(Exception):  # noqa: N818 (a domain name, not an error of the program)
@@ -36,46 +32,58 @@ class UnknownCategory(Exception):  # noqa: N818 (a domain name, not an error of 
 
 
 class Unavailable(Exception):  # noqa: N818
-    """There are no recommendations now; reason is gRPC's name of the status."""
+    """There are no recommendations now; kept are those of a moment ago, if there are any.
 
-    def __init__(self, reason: str) -> None:
+    reason is gRPC's name of the status, or why there was no call: CIRCUIT_OPEN, TOO_MANY_CALLS or NO_TIME.
+    """
+
+    def __init__(self, reason: str, kept: list[Recommendation]) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.kept = reason, kept
 
 
 class Recommendations:
     """A client of the service, on one channel for all threads."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
-        target = settings.recommendations_target
+        self._timeout_s = min(settings.recommendations_timeout_ms / 1e3, settings.page_budget_s)
         self._channel = connect(settings)
-        interceptors = telemetry.client_interceptors(target, settings.recommendations_timeout_ms / 1e3)
-        channel = grpc.intercept_channel(self._channel, *interceptors)
-        self._stub = RecommendationsStub(channel)  # type: ignore[no-untyped-call]
-        self._degraded = Counter(
-            "marketplace_recommendations_degraded_total",
-            "Pages shown without recommendations, by the gRPC status that was the reason.",
-            ["reason"],
-            registry=telemetry.registry,
+        channel = grpc.intercept_channel(
+            self._channel, *telemetry.client_interceptors(settings.recommendations_target)
         )
-        for code in grpc.StatusCode:
-            if code not in {grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND}:
-                self._degraded.labels(code.name)
+        self._stub = RecommendationsStub(channel)  # type: ignore[no-untyped-call]
         telemetry.declare(
             "/Recommendations/Recommend", "NOT_FOUND", "DEADLINE_EXCEEDED", "UNAVAILABLE", side="client"
         )
+        # A quarter of the threads is left to pages that need no recommendations.
+        self.circuit = Circuit(max(1, settings.marketplace_threads * 3 // 4), self._changed)
+        self._kept: Kept[list[Recommendation]] = Kept(settings.recommendations_keep_s)
+        self._metrics = RecommendationsMetrics(telemetry.registry, self.circuit)
         self.state = "IDLE"
         self._channel.subscribe(self._watch)
 
-    def recommend(self, category: int, count: int) -> list[Recommendation]:
-        """Books of the category, at most count; raises UnknownCategory or Unavailable."""
+    def recommend(self, category: int, count: int, within_s: float) -> list[Recommendation]:
+        """Books of the category, at most count, within within_s seconds.
+
+        Raises UnknownCategory or Unavailable.
+        """
+        self._metrics.asked.inc()
+        timeout_s = min(within_s, self._timeout_s)
+        if timeout_s < WORTH * self._timeout_s:
+            raise self._unavailable(category, "NO_TIME")
         # The number goes out as it is: which categories there are is for the service to say.
         request = RecommendationRequest(user_id=VISITOR, category=category, max_results=count)  # type: ignore[arg-type]
         try:
-            response = self._stub.Recommend(request)
+            response = self.circuit.run(lambda: self._stub.Recommend(request, timeout=timeout_s), _is_answer)
+        except Refused as error:
+            raise self._unavailable(category, error.reason) from error
         except grpc.RpcError as error:
-            raise self._translated(error) from error
-        return [Recommendation(book.id, book.title) for book in response.recommendations]
+            if _is_answer(error):
+                raise UnknownCategory(known_categories(error)) from error
+            raise self._unavailable(category, error.code().name) from error
+        if books := sound(response.recommendations, count):
+            self._kept.put(category, books)
+        return books
 
     def close(self) -> None:
         """Close the channel."""
@@ -86,19 +94,17 @@ class Recommendations:
     def _watch(self, state: grpc.ChannelConnectivity) -> None:
         self.state = state.name
 
-    def _translated(self, error: grpc.RpcError) -> UnknownCategory | Unavailable:
-        code = error.code()
-        if code is grpc.StatusCode.NOT_FOUND:
-            return UnknownCategory(_known_categories(error))
-        self._degraded.labels(code.name).inc()
-        return Unavailable(code.name)
+    def _changed(self, is_open: bool) -> None:
+        state = "open" if is_open else "closed"
+        self._metrics.changes.labels(state).inc()
+        logger.warning("the circuit to recommendations is %s", state)
+
+    def _unavailable(self, category: int, reason: str) -> Unavailable:
+        kept = self._kept.get(category) or []
+        self._metrics.degraded.labels(reason).inc()
+        self._metrics.kept.inc(bool(kept))
+        return Unavailable(reason, kept)
 
 
-def _known_categories(error: grpc.RpcError) -> Sequence[str]:
-    """The categories that the service says it has, in google.rpc.ErrorInfo; else the shop's own."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status else ():
-        if detail.Unpack(info) and "known_categories" in info.metadata:
-            return str(info.metadata["known_categories"]).split(",")
-    return [category.name for category in Category]
+def _is_answer(error: Exception) -> bool:
+    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.NOT_FOUND

@@ -3,7 +3,7 @@
 from flask import Blueprint, abort, render_template
 
 from services.feed import INT32_MAX
-from services.marketplace.pages.recommended import recommended
+from services.marketplace.pages.recommended import Shelf, recommended
 from services.marketplace.recommendations import UnknownCategory
 from services.marketplace.shop import current_shop
 
@@ -17,7 +17,7 @@ def book(book_id: int) -> str:
     if found is None:
         abort(404, f"There is no book {book_id if book_id <= INT32_MAX else 'with so large a number'}.")
     try:
-        others = recommended(found.category, but=book_id)
+        shelf = recommended(found.category, but=book_id)
     except UnknownCategory:  # the services were given different feeds
-        others = None
-    return render_template("book.html", book=found, books=others)
+        shelf = Shelf(None, new=False)
+    return render_template("book.html", book=found, shelf=shelf)

@@ -18,7 +18,7 @@ def install(app: Flask) -> None:
 
 
 def _no_such_category(error: NoSuchCategory) -> Answer:
-    known = [Category[name] for name in error.known if name in Category.__members__]
+    known = [Category[name] for name in error.known if name in Category.__members__] or list(Category)
     return render_template("unknown_category.html", asked=error.asked, known=known), 404
 
 

@@ -16,9 +16,9 @@ def home() -> str:
     number = asked.category(Category.MYSTERY)
     assert number is not None  # noqa: S101 (there is a default)
     try:
-        books = recommended(number)
+        shelf = recommended(number)
     except UnknownCategory as error:
         raise asked.NoSuchCategory(str(number), error.known) from error
     known = number in set(Category)
     label = Category(number).label if known else f"Category {number}"
-    return render_template("home.html", books=books, category=number, label=label)
+    return render_template("home.html", shelf=shelf, category=number, label=label)

@@ -1,27 +1,40 @@
 """Recommendations on a page, or the fact that there are none now."""
 
 import time
+from typing import NamedTuple
 
 from flask import current_app, g
 
-from services.marketplace.recommendations import Recommendation, Unavailable
+from services.marketplace.answers import Recommendation
+from services.marketplace.budget import left_s
+from services.marketplace.recommendations import Unavailable
 from services.marketplace.shop import current_shop
 
 COUNT = 3
 
 
-def recommended(category: int, but: int | None = None) -> list[Recommendation] | None:
-    """Three books of the category, but not the one with that id; None when they cannot be had now.
+class Shelf(NamedTuple):
+    """What a page recommends; new says whether the service did so now. None: nothing could be had."""
 
-    Raises UnknownCategory.
-    """
+    books: list[Recommendation] | None
+    new: bool
+
+
+def recommended(category: int, but: int | None = None) -> Shelf:
+    """Three books of the category, but not the one with that id; raises UnknownCategory."""
     started = time.perf_counter()
+    shop = current_shop()
+    count = COUNT if but is None else COUNT + 1
     try:
-        count = COUNT if but is None else COUNT + 1
-        books = current_shop().recommendations.recommend(category, count)
-        return [book for book in books if book.id != but][:COUNT]
+        within_s = left_s(shop.settings.page_budget_s)
+        books = shop.recommendations.recommend(category, count, within_s)
+        return Shelf(_others(books, but), new=True)
     except Unavailable as error:
         current_app.logger.warning("page without recommendations: %s", error.reason)
-        return None
+        return Shelf(_others(error.kept, but) or None, new=False)
     finally:
         g.recommendations_s = time.perf_counter() - started
+
+
+def _others(books: list[Recommendation], but: int | None) -> list[Recommendation]:
+    return [book for book in books if book.id != but][:COUNT]

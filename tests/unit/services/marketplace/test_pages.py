@@ -193,7 +193,12 @@ def test_a_page_that_breaks_is_a_page(running: Any, monkeypatch: pytest.MonkeyPa
 def test_readiness(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ready means that pages can be served: not while draining, nor without the database."""
     client, shop, _ = running
-    assert client.get("/readyz").json["status"] == "ready"
+    assert client.get("/readyz").json | {"recommendations": ""} == {
+        "status": "ready",
+        "database": "ok",
+        "recommendations": "",
+        "circuit": "closed",
+    }
     shop.draining.set()
     assert client.get("/readyz").status_code == 503
     shop.draining.clear()
@@ -213,6 +218,20 @@ def test_without_recommendations() -> None:
     assert app.test_client().get("/?category=42").status_code == 200
     shop.recommendations.close()
     shop.store.engine.dispose()
+
+
+def test_recommendations_of_a_moment_ago(running: Any, server: Running) -> None:
+    """When there are no new ones the page shows the last, and says so; a book is not recommended beside itself."""
+    client, _, _ = running
+    shown = re.findall(r"<li>.*</li>", client.get("/?category=1").text)
+    server.switch.on("errors", "1")
+    page = client.get("/?category=1").text
+    book = client.get("/books/5").text
+    server.switch.heal()
+    assert re.findall(r"<li>.*</li>", page) == shown
+    for text in (page, book):
+        assert 'role="status">Recommendations are not available now: these are from a moment ago' in text
+    assert book.count("<li>") == 2
 
 
 def feed(path: Path, count: int) -> Path:

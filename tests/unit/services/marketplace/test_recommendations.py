@@ -2,16 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from observability.testing import MemoryTelemetry
+from observability.testing import MemoryTelemetry, eventually
+from services.marketplace.circuit import FAILURES
 from services.marketplace.config import Settings
 from services.marketplace.recommendations import Recommendations, Unavailable
 from services.recommendations.config import Settings as ServerSettings
 from tests.unit.services.recommending import Running
+
+WITHIN_S = 60.0
+PREFIX = "marketplace_recommendations"
 
 
 @pytest.fixture
@@ -33,10 +38,10 @@ def client(port: int, **settings: Any) -> Iterator[tuple[Recommendations, Memory
         telemetry.shutdown()
 
 
-def outcome(recommendations: Recommendations, category: int = 0) -> str:
+def outcome(recommendations: Recommendations, within_s: float = WITHIN_S) -> str:
     """How many books there are, or why there are none."""
     try:
-        return str(len(recommendations.recommend(category, 3)))
+        return str(len(recommendations.recommend(0, 3, within_s)))
     except Unavailable as error:
         return error.reason
 
@@ -61,3 +66,59 @@ def test_what_is_tried_again(server: Running, code: str, tries: int) -> None:
     with client(server.port, recommendations_timeout_ms=10_000) as (recommendations, _):
         assert outcome(recommendations) == code
         assert server.telemetry.value("grpc_server_handled_total", grpc_code=code) == tries
+
+
+def test_the_circuit_opens_and_closes(server: Running) -> None:
+    """Calls that fail open it: no more are made; healed, probes close it. Metrics and a line say so."""
+    server.switch.on("errors", "1")
+    with client(server.port) as (recommendations, telemetry):
+        assert [outcome(recommendations) for _ in range(FAILURES)] == ["INTERNAL"] * FAILURES
+        assert outcome(recommendations) == "CIRCUIT_OPEN"
+        assert telemetry.value(f"{PREFIX}_circuit_open") == 1
+        assert server.telemetry.value("grpc_server_handled_total", grpc_code="INTERNAL") == FAILURES
+        server.switch.heal()
+        eventually(lambda: outcome(recommendations) == "3" and not telemetry.value(f"{PREFIX}_circuit_open"))
+        for state in ("open", "closed"):
+            assert telemetry.value(f"{PREFIX}_circuit_changes_total", state=state) == 1
+        degraded = telemetry.value(f"{PREFIX}_degraded_total", reason="CIRCUIT_OPEN")
+        asked = telemetry.value(f"{PREFIX}_asked_total")
+        assert asked == telemetry.value("grpc_client_handled_total") + degraded
+
+
+def test_a_slow_service_holds_some_threads(server: Running) -> None:
+    """Of four threads three wait for it at once; whoever comes then goes on without recommendations."""
+    server.switch.on("slow", "1", "1000")
+    with (
+        client(server.port, marketplace_threads=4) as (recommendations, telemetry),
+        ThreadPoolExecutor(3) as threads,
+    ):
+        waiting = [threads.submit(outcome, recommendations) for _ in range(3)]
+        eventually(lambda: telemetry.value("grpc_client_in_flight") == 3)
+        assert outcome(recommendations) == "TOO_MANY_CALLS"
+        server.switch.heal()
+        assert {each.result() for each in waiting} <= {"3", "DEADLINE_EXCEEDED"}
+
+
+@pytest.mark.parametrize(
+    ("within_s", "reason"), [(0.2, "DEADLINE_EXCEEDED"), (0.05, "NO_TIME"), (-1, "NO_TIME")]
+)
+def test_a_call_gets_what_is_left(server: Running, within_s: float, reason: str) -> None:
+    """The deadline is the page's, if that is earlier; with too little time left there is no call."""
+    server.switch.on("slow", "1", "300")
+    with client(server.port) as (recommendations, telemetry):
+        assert outcome(recommendations, within_s=within_s) == reason
+        assert telemetry.value("grpc_client_started_total") == (reason != "NO_TIME")
+        assert telemetry.value(f"{PREFIX}_degraded_total", reason=reason) == 1
+
+
+@pytest.mark.parametrize("keep_s", [60, 0])
+def test_the_last_good_answer_is_kept(server: Running, keep_s: float) -> None:
+    """When there is no new one it comes with the reason: that of the category, and none when it is off."""
+    with client(server.port, recommendations_keep_s=keep_s) as (recommendations, telemetry):
+        good = recommendations.recommend(1, 3, WITHIN_S)
+        server.switch.on("errors", "1")
+        for category, kept in ((1, good if keep_s else []), (2, [])):
+            with pytest.raises(Unavailable) as raised:
+                recommendations.recommend(category, 3, WITHIN_S)
+            assert raised.value.kept == kept
+        assert telemetry.value(f"{PREFIX}_kept_total") == bool(keep_s)
