@@ -120,11 +120,19 @@ def _faults() -> list[dict[str, Any]]:
         _alert(
             "RecommendationsDegraded",
             "page",
-            "job:marketplace_recommendations_degraded:ratio_rate2m > 0.05 and sum by (job)"
-            f' (rate(grpc_client_handled_total{{grpc_service="Recommendations"}}[2m])) > {MIN_RATE}',
+            "job:marketplace_recommendations_degraded:ratio_rate2m > 0.05"
+            f" and sum by (job) (rate(marketplace_recommendations_asked_total[2m])) > {MIN_RATE}",
             f"{SHARE} of the pages that ask for recommendations are shown without them.",
             "bookshop",
             "1m",
+        ),
+        _alert(
+            "RecommendationsCircuitOpen",
+            "ticket",
+            "avg_over_time(marketplace_recommendations_circuit_open[1m]) > 0.5",
+            f"The circuit of {{{{ $labels.instance }}}} to recommendations was open for {SHARE} of a minute.",
+            "bookshop",
+            "30s",
         ),
         not_found,
         _alert(

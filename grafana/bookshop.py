@@ -189,8 +189,8 @@ def _calls() -> Row:
         who_calls_whom(CALLS),
         graph(
             "Pages without recommendations",
-            "Pages per second that were shown without recommendations, by the status that was the reason: "
-            "docs/runbooks/RecommendationsDegraded.md.",
+            "Pages per second that were shown without new recommendations, by the status that was the "
+            "reason, or the shop's own: docs/runbooks/RecommendationsDegraded.md.",
             "reqps",
             Query(
                 "sum by (reason) (rate(marketplace_recommendations_degraded_total"
@@ -206,7 +206,6 @@ def _calls() -> Row:
             "none",
             Query('sum by (job) (http_server_active_requests{job=~"$service"})', "{{job}}"),
             shades=colours.SERVICES,
-            width=HALF,
         ),
         graph(
             "Threads busy",
@@ -215,8 +214,19 @@ def _calls() -> Row:
             "percentunit",
             Query('max by (job) (instance:http_server_threads_busy:ratio{job=~"$service"})', "{{job}}"),
             shades=colours.SERVICES,
-            width=HALF,
             limits=[(0.8, colours.BAD)],
+            top=1,
+        ),
+        graph(
+            "Circuit open",
+            "Share of the shop's instances that do not call recommendations, but for a few probes, because "
+            "calls fail: docs/runbooks/RecommendationsCircuitOpen.md.",
+            "percentunit",
+            Query(
+                'avg by (job) (marketplace_recommendations_circuit_open{job=~"$service"})',
+                "{{job}}",
+            ),
+            shades=colours.SERVICES,
             top=1,
         ),
     ]

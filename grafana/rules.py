@@ -87,7 +87,7 @@ def _client() -> dict[str, str]:
     return {
         "job:marketplace_recommendations_degraded:ratio_rate2m": (
             "sum by (job) (rate(marketplace_recommendations_degraded_total[2m]))"
-            ' / (sum by (job) (rate(grpc_client_handled_total{grpc_service="Recommendations"}[2m])) > 0)'
+            " / (sum by (job) (rate(marketplace_recommendations_asked_total[2m])) > 0)"
         ),
     }
 
