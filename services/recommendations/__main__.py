@@ -4,6 +4,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from queue import SimpleQueue
 
 from observability import Telemetry
@@ -18,6 +19,7 @@ from services.recommendations.servicer import RecommendationService
 from services.settings import load
 
 TELEMETRY_S = 1.0
+LOOK_S = 0.1  # how often it looks whether to stop
 
 logger = logging.getLogger("services.recommendations")
 
@@ -48,12 +50,15 @@ def main() -> int:
 
 
 def _serve(telemetry: Telemetry, server: Server, metrics_port: int, admin: Admin | None) -> None:
-    stop: SimpleQueue[int] = SimpleQueue()  # its put may interrupt its get; an Event's set may not
+    stop: SimpleQueue[int] = SimpleQueue()  # its put may interrupt it; an Event's set may not
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stop.put(received))
     server.start()
     logger.info("serving on port %d, metrics on port %d", server.port, metrics_port)
-    stop.get()
+    while (
+        stop.empty()
+    ):  # no get: a signal that comes to another thread, as to a frozen process, does not end it
+        time.sleep(LOOK_S)
     logger.info("stopping")
     if admin:
         admin.close()

@@ -127,6 +127,15 @@ def test_either_signal_stops_either_service(name: str, number: signal.Signals, t
     assert service.errors.read_text() == ""
 
 
+def test_a_service_that_was_frozen_stops(tmp_path: Path) -> None:
+    """A signal that came while the process stood still is heeded when it goes on."""
+    with pair(tmp_path) as (running, _):
+        for service in (running.recommendations, running.marketplace):
+            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+                service.process.send_signal(number)
+            assert service.process.wait(30) == 0
+
+
 @pytest.mark.parametrize("name", ["recommendations", "marketplace"])
 @pytest.mark.parametrize("which", ["PORT", "METRICS_PORT"])
 def test_a_port_in_use_is_a_line(name: str, which: str, tmp_path: Path) -> None:
