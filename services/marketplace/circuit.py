@@ -17,6 +17,8 @@ FAILURES = 10  # so many failures among them open the circuit
 WAIT_S = 1.0  # after it opens or a probe fails, until the next probe
 PROBES = 2  # at once
 WELL = 3  # so many probes that succeed in a row close it
+PATIENCE_S = 0.05  # how long a call waits for a place among most_calls
+SLOW_S = 0.1  # while a third of the places have been taken for longer than this, no call waits for one
 
 
 class Refused(Exception):  # noqa: N818 (what the circuit is for, not an error of the program)
@@ -30,8 +32,8 @@ class Refused(Exception):  # noqa: N818 (what the circuit is for, not an error o
 class Circuit:
     """The circuit of one service. While it is open, calls are refused but for probes.
 
-    most_calls is how many there may be at once. changed is called with True when the circuit has opened, and
-    with False when it has closed. clock returns seconds.
+    most_calls is how many there may be at once, one a thread. changed is called with True when the circuit
+    has opened, and with False when it has closed. clock returns seconds.
     """
 
     def __init__(
@@ -42,8 +44,8 @@ class Circuit:
     ) -> None:
         self.is_open = False
         self._most_calls, self._changed, self._clock = most_calls, changed, clock
-        self._lock = threading.Lock()
-        self._calls = 0  # in flight, probes among them
+        self._place = threading.Condition()  # the lock; notified when a call leaves its place
+        self._began_s: dict[int, float] = {}  # of the calls in flight, probes among them, by thread
         self._probes = 0  # in flight
         self._failed: deque[bool] = deque(maxlen=CALLS)  # how the last calls ended
         self._well = 0  # probes that succeeded in a row
@@ -69,20 +71,29 @@ class Circuit:
 
     def _enter(self) -> bool:
         """Begin a call, which is a probe if the circuit is open."""
-        with self._lock:
-            too_early = self._clock() < self._next_probe_s or self._probes >= PROBES
-            if self.is_open and too_early:
+        with self._place:
+            if not self._calls_are_slow():
+                self._place.wait_for(self._has_place, PATIENCE_S)
+            if self.is_open and (self._clock() < self._next_probe_s or self._probes >= PROBES):
                 raise Refused("CIRCUIT_OPEN")
-            if self._calls >= self._most_calls:
+            if not self._has_place():
                 raise Refused("TOO_MANY_CALLS")
-            self._calls += 1
+            self._began_s[threading.get_ident()] = self._clock()
             self._probes += self.is_open
             return self.is_open
 
+    def _has_place(self) -> bool:
+        return len(self._began_s) < self._most_calls
+
+    def _calls_are_slow(self) -> bool:
+        before_s = self._clock() - SLOW_S
+        return 3 * sum(began_s < before_s for began_s in self._began_s.values()) >= self._most_calls
+
     def _leave(self, is_probe: bool, is_well: bool) -> bool:
         """End a call; whether the circuit changed. A call that began before it opened says nothing new."""
-        with self._lock:
-            self._calls -= 1
+        with self._place:
+            del self._began_s[threading.get_ident()]
+            self._place.notify()
             self._probes -= is_probe
             was_open = self.is_open
             if not was_open:
