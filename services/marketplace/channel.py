@@ -30,6 +30,11 @@ SERVICE_CONFIG = {
 OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.max_receive_message_length", 256 * 1024),  # a page shows three titles
+    # A host from which nothing comes is asked for a sign of life, and left when it gives none: within 4 s.
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 1500),  # TCP's user timeout, too
+    ("grpc.http2.ping_timeout_ms", 1500),  # of gRPC's other pings: while one is out, there is no keepalive
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: the shop may have sent nothing
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),

@@ -31,7 +31,8 @@ MOST_CALLS = 1000  # more at once, streams included, are refused as RESOURCE_EXH
 REFUSE_S = 0.2
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share of its calls
-    ("grpc.max_connection_age_ms", 10_000),  # clients find new instances when they reconnect
+    ("grpc.max_connection_age_ms", 8_000),  # clients find new instances when they reconnect: within 10 s
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),  # clients ask for a sign of life
 ]
 NAME = DESCRIPTOR.services_by_name["Recommendations"].full_name
 

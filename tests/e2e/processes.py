@@ -61,16 +61,16 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
 
 
 class Service:
-    """One service as a process of its own."""
+    """One service as a process of its own; before is what its command line begins with."""
 
-    def __init__(self, name: str, directory: Path, **variables: str) -> None:
+    def __init__(self, name: str, directory: Path, before: Sequence[str] = (), **variables: str) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         own = {"PYTHONPATH": str(ROOT), "OTEL_TRACES_EXPORTER": "none"} | stable_names({})
         environ = inherited | own | variables
         self.log = directory / f"{name}.log"
         self.errors = directory / f"{name}.err"
         with self.log.open("wb") as log, self.errors.open("wb") as errors:
-            command = [sys.executable, "-m", f"services.{name}"]
+            command = [*before, sys.executable, "-m", f"services.{name}"]
             self.process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=errors)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -86,7 +86,7 @@ class Pair:
         self.url = f"http://127.0.0.1:{shop}"
         self.metrics = {"marketplace": shop_metrics, "recommendations": grpc_metrics}
         self._directory = directory
-        self._variables = {
+        self.variables = {
             "MARKETPLACE_PORT": str(shop),
             "MARKETPLACE_METRICS_PORT": str(shop_metrics),
             "RECOMMENDATIONS_PORT": str(self.grpc),
@@ -106,7 +106,7 @@ class Pair:
             raise
 
     def start(self, name: str) -> Service:
-        self._started.append(Service(name, self._directory, **self._variables))
+        self._started.append(Service(name, self._directory, **self.variables))
         return self._started[-1]
 
     def get(self, path: str) -> tuple[int, str, dict[str, str]]:
