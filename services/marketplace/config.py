@@ -23,8 +23,15 @@ class Settings(ServiceSettings):
     )
     database_url: str = Field(
         "sqlite:///var/marketplace.sqlite3",
-        description="The shop's own catalogue: an SQLite file, or `sqlite://` for memory",
+        description="The shop's own catalogue: `sqlite:///FILE`, `sqlite://` for memory, or "
+        "`postgresql://USER:PASSWORD@HOST:PORT/NAME`",
         json_schema_extra={"secret": True},
+    )
+    database_timeout_ms: int = Field(
+        500, ge=10, le=60_000, description="Longest, in milliseconds, that a page waits for the database"
+    )
+    database_connections: int = Field(
+        8, ge=1, le=256, description="Connections to the database that the shop has at most for pages"
     )
     recommendations_host: str = Field("localhost", description="Host of recommendations")
     recommendations_port: Port = Field(50051, description="Port of recommendations")
@@ -52,10 +59,11 @@ class Settings(ServiceSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _sqlite_only(cls, url: str) -> str:
-        if url != "sqlite://" and not url.startswith("sqlite:///"):
+    def _known_database(cls, url: str) -> str:
+        if url != "sqlite://" and not url.startswith(("sqlite:///", "postgresql://")):
             raise ValueError(
-                f"its scheme is {url.partition(':')[0]!r}; allowed are sqlite:///FILE and sqlite://"
+                f"its scheme is {url.partition(':')[0]!r}; "
+                "allowed are sqlite:///FILE, sqlite:// and postgresql://USER:PASSWORD@HOST:PORT/NAME"
             )
         return url
 

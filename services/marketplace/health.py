@@ -2,9 +2,9 @@
 
 from flask import Blueprint, Response, current_app, jsonify
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.marketplace.shop import current_shop
+from services.marketplace.store import Unavailable
 
 blueprint = Blueprint("health", __name__)
 
@@ -28,8 +28,8 @@ def readyz() -> tuple[Response, int]:
     try:
         with suppress_instrumentation():  # as quiet as the request itself
             shop.store.ping()
-    except SQLAlchemyError:
-        current_app.logger.exception("the database does not answer")
+    except Unavailable as error:
+        current_app.logger.warning("not ready, the database fails: %s", error.reason)
         body["database"] = "failed"
     if shop.draining.is_set():
         body["draining"] = "yes"

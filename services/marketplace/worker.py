@@ -10,7 +10,6 @@ from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
-from sqlalchemy.exc import DBAPIError
 
 from services import __version__
 from services.feed import FeedError
@@ -44,8 +43,6 @@ class Worker:
             return self._load()
         except (FeedError, OSError, ValueError) as error:
             sys.stderr.write(f"{error}\n")
-        except DBAPIError as error:
-            sys.stderr.write(f"DATABASE_URL: the database cannot be used: {error.orig}; name another file\n")
         raise SystemExit(Arbiter.APP_LOAD_ERROR)
 
     def _load(self) -> Callable[..., Any]:
@@ -62,10 +59,16 @@ class Worker:
         settings = self._settings
         telemetry = Telemetry(settings.otel_service_name, version=__version__)
         telemetry.capture_logs(settings.log_level)
-        store = Store(settings.database_url, settings.books_file)
+        store = Store(
+            settings.database_url,
+            settings.books_file,
+            telemetry.registry,
+            settings.database_timeout_ms / 1e3,
+            settings.database_connections,
+        )
         SQLAlchemyInstrumentor().instrument(engine=store.engine, tracer_provider=telemetry.tracer_provider)
         recommendations = Recommendations(settings, telemetry)
-        self._ends = [recommendations.close, lambda: telemetry.shutdown(TELEMETRY_S)]
+        self._ends = [recommendations.close, store.close, lambda: telemetry.shutdown(TELEMETRY_S)]
         telemetry.serve_metrics(settings.marketplace_metrics_port, settings.bind_host)
         threads = Gauge(
             "marketplace_threads", "Threads that serve pages, busy or not.", registry=telemetry.registry

@@ -5,14 +5,17 @@ from werkzeug.exceptions import HTTPException
 
 from services.feed import Category
 from services.marketplace.pages.asked import BadField, NoSuchCategory
+from services.marketplace.store import Unavailable
 
 Answer = tuple[str, int]
+RETRY_AFTER_S = 1
 
 
 def install(app: Flask) -> None:
     """Add them to the application."""
     app.register_error_handler(NoSuchCategory, _no_such_category)
     app.register_error_handler(BadField, _bad_field)
+    app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
@@ -24,6 +27,13 @@ def _no_such_category(error: NoSuchCategory) -> Answer:
 
 def _bad_field(error: BadField) -> Answer:
     return render_template("error.html", title="That does not work", message=str(error)), 400
+
+
+def _unavailable(error: Unavailable) -> tuple[str, int, dict[str, str]]:
+    current_app.logger.warning("page without the database: %s", error.reason)
+    message = "The list of books cannot be read now. Please try again in a moment."
+    page = render_template("error.html", title="Back in a moment", message=message)
+    return page, 503, {"Retry-After": str(RETRY_AFTER_S)}
 
 
 def _http(error: HTTPException) -> tuple[str, int, list[tuple[str, str]]]:

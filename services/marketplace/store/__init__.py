@@ -4,46 +4,72 @@ A book's position is its rank by title. Every listing is in that order and is pa
 page deep in a million books costs what the first one costs.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, select
-from sqlalchemy.pool import QueuePool, StaticPool
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Row, Select, make_url, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from services.feed import Book, Category
+from services.marketplace.store.availability import Availability, Unavailable
+from services.marketplace.store.database import Database, Deadline, Limits
 from services.marketplace.store.loading import load
+from services.marketplace.store.metrics import Metrics
 from services.marketplace.store.paging import PAGE, Page, book_of, page_of
 from services.marketplace.store.schema import books, feed
-from services.marketplace.store.search import expression, listing
+from services.marketplace.store.search import words
 
-__all__ = ["PAGE", "Page", "Store"]
-LOCKED_S = 60  # another process may be loading the feed
+__all__ = ["PAGE", "Page", "Store", "Unavailable"]
 
 
 class Store:
-    """The books on sale; raises services.feed.FeedError when the feed cannot be used."""
+    """The books on sale.
 
-    def __init__(self, database_url: str, books_file: Path) -> None:
-        self.engine = _engine(database_url)
+    timeout_s is how long a page waits for the database, connections how many it has at once for pages. Raises
+    services.feed.FeedError when the feed cannot be used. Without a database it starts, too: what is asked of
+    it then raises Unavailable, until the database answers.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        books_file: Path,
+        registry: CollectorRegistry | None = None,
+        timeout_s: float = 0.5,
+        connections: int = 8,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._deadline = Deadline()
+        self._database = _database(database_url, Limits(connections, timeout_s, self._deadline))
+        self.engine = self._database.pages
+        self._availability = Availability(lambda: load(self._database, books_file), self._probe)
+        self._metrics = Metrics(registry or CollectorRegistry(), self.engine, self._availability)
         try:
-            load(self.engine, books_file)
+            self._availability.start()
         except BaseException:
-            self.engine.dispose()
+            self.close()
             raise
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._availability.close()
+        self._database.close()
+
     def ping(self) -> None:
-        """Raise an exception of SQLAlchemy when the database does not answer."""
-        with self._connection() as connection:
-            connection.execute(select(feed.c.fingerprint)).one()
+        """Raise Unavailable when pages cannot be read."""
+        self._require_answers()
+        self._probe()
 
     def book(self, book_id: int) -> Book | None:
-        """The book with that id."""
-        with self._connection() as connection:
-            row = connection.execute(select(books).where(books.c.id == book_id)).one_or_none()
-        return book_of(row) if row else None
+        """The book with that id. Raises Unavailable."""
+        self._require_answers()
+        rows = self._rows("book", select(books).where(books.c.id == book_id))
+        return book_of(rows[0]) if rows else None
 
     def page(
         self,
@@ -52,40 +78,63 @@ class Store:
         after: int | None = None,
         before: int | None = None,
     ) -> Page:
-        """A page in order of title: after one position, or before one, or the first."""
-        match = expression(search, category)
-        if search and not match:
+        """A page in order of title: after one position, or before one, or the first. Raises Unavailable."""
+        self._require_answers()
+        return self._page(category, search, after, before)
+
+    def _page(self, category: Category | None, search: str, after: int | None, before: int | None) -> Page:
+        searched = words(search)
+        if searched:
+            query, place = self._database.search(searched, category)
+        elif search:
             return Page([], None, None)
-        query, place = listing(match, category)
+        else:
+            query, place = select(books), books.c.position
+            if category is not None:
+                query = query.where(books.c.category == int(category))
         backwards = before is not None
         if backwards:
             query = query.where(place < before).order_by(place.desc())
         else:
             query = query.where(place > (after or 0)).order_by(place)
-        with self._connection() as connection:
-            rows = connection.execute(query.limit(PAGE + 1)).all()
+        rows = self._rows("search" if searched else "list", query.limit(PAGE + 1))
         return page_of(rows, backwards, bool(after))
 
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        with suppress_instrumentation():  # the query's own span is enough
-            connection = self.engine.connect()
-        with connection:
-            yield connection
+    def _probe(self) -> None:
+        """Read what pages read: each table, and the index of words."""
+        self._rows("probe", select(feed.c.fingerprint))
+        self._page(None, "a", None, None)
+
+    def _require_answers(self) -> None:
+        if self._availability.is_away:
+            self._metrics.refused.inc()
+            raise Unavailable("away")
+
+    def _rows(self, name: str, query: Select[Any]) -> Sequence[Row[Any]]:
+        """The rows of the query, within the time that a page has; name is for the metrics."""
+        started_s = time.perf_counter()
+        reason = ""
+        try:
+            with self._deadline.within(self._timeout_s), ExitStack() as opened:
+                with suppress_instrumentation():  # the query's own span is enough
+                    connection = opened.enter_context(self.engine.connect())
+                rows = connection.execute(query).all()
+        except SQLAlchemyError as error:
+            reason = self._database.reason(error) if isinstance(error, DBAPIError) else "no_connection"
+            self._availability.failed(error)
+            raise Unavailable(reason) from error
+        finally:
+            self._metrics.query(name, time.perf_counter() - started_s, reason)
+        self._availability.answered()
+        return rows
 
 
-def _engine(database_url: str) -> Engine:
+def _database(database_url: str, limits: Limits) -> Database:
     url = make_url(database_url)
-    if not url.database:
-        memory = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-        return create_engine(url, isolation_level="AUTOCOMMIT", **memory)
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    dialect = url.get_dialect()()
-    places, options = dialect.create_connect_args(url)
+    if url.get_backend_name() == "sqlite":
+        from services.marketplace.store.sqlite import Sqlite
 
-    def connect() -> Any:
-        return dialect.import_dbapi().connect(*places, **{"timeout": LOCKED_S, **options})
+        return Sqlite(url.database, limits)
+    from services.marketplace.store.postgresql import Postgresql
 
-    # The engine itself does not know the file: spans of queries would have its path in their names.
-    nameless = URL.create(url.drivername)
-    return create_engine(nameless, isolation_level="AUTOCOMMIT", creator=connect, poolclass=QueuePool)
+    return Postgresql(url, limits)

@@ -1,14 +1,15 @@
-"""The tables of the shop's database."""
+"""The tables of the shop's database. A change here needs a migration: migrations/versions/."""
 
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, column, table
+from sqlalchemy.dialects.postgresql import TSVECTOR
 
-SCHEMA = "1"  # part of the fingerprint: another schema loads the feed again
+SCHEMA = "1"  # the newest migration, and part of the fingerprint: another schema loads the feed again
 
 metadata = MetaData()
 books = Table(
     "books",
     metadata,
-    Column("position", Integer, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
     Column("id", Integer, nullable=False, unique=True),
     Column("title", String, nullable=False),
     Column("author", String, nullable=False),
@@ -17,4 +18,11 @@ books = Table(
 )
 Index("books_by_category", books.c.category, books.c.position)
 feed = Table("feed", metadata, Column("fingerprint", String, primary_key=True))
-titles = table("titles", column("rowid"))  # an FTS5 table, which SQLAlchemy has no type for
+titles = Table(  # the words of the titles, on PostgreSQL
+    "titles",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("words", TSVECTOR, nullable=False),
+)
+Index("titles_by_words", titles.c.words, postgresql_using="gin")
+titles_fts5 = table("titles", column("rowid"))  # on SQLite: an FTS5 table, which SQLAlchemy has no type for

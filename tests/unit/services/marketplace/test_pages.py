@@ -42,7 +42,7 @@ def running(server: Running) -> Iterator[tuple[Any, Shop, MemoryTelemetry]]:
     app, shop, telemetry = make(server.port, jaeger_ui_url="http://localhost:16686")
     yield app.test_client(), shop, telemetry
     shop.recommendations.close()
-    shop.store.engine.dispose()
+    shop.store.close()
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_without_recommendations() -> None:
     assert telemetry.value("marketplace_recommendations_degraded_total", reason="UNAVAILABLE") == 1
     assert app.test_client().get("/?category=42").status_code == 200
     shop.recommendations.close()
-    shop.store.engine.dispose()
+    shop.store.close()
 
 
 def test_recommendations_of_a_moment_ago(running: Any, server: Running) -> None:
@@ -252,7 +252,7 @@ def test_pages_follow_each_other(tmp_path: Path) -> None:
     assert store.page(before=third.before) == second
     assert store.page(before=second.before).books == first.books
     assert store.page(Category.SELF_HELP).books == []
-    store.engine.dispose()
+    store.close()
 
 
 def test_the_store_follows_its_feed(tmp_path: Path) -> None:
@@ -261,11 +261,11 @@ def test_the_store_follows_its_feed(tmp_path: Path) -> None:
     for books_file, count in ((BOOKS, 9), (BOOKS, 9), (feed(tmp_path / "feed.csv", 2), 2)):
         store = Store(url, books_file)
         assert len(store.page().books) == count
-        store.engine.dispose()
+        store.close()
     bad = tmp_path / "bad.csv"
     bad.write_text("id,title,author,category,price\n1,T,A,MYSTERY,x\n")
     with pytest.raises(Exception, match="column price"):
         Store(url, bad)
     store = Store(url, tmp_path / "feed.csv")
     assert len(store.page().books) == 2
-    store.engine.dispose()
+    store.close()
