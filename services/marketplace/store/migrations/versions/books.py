@@ -24,9 +24,9 @@ def upgrade() -> None:
     op.create_index("books_by_category", "books", ["category", "position"])
     op.create_table("feed", sa.Column("fingerprint", sa.String, primary_key=True))
     if op.get_context().dialect.name == "sqlite":
-        op.execute(
-            "CREATE VIRTUAL TABLE titles USING fts5(title, category, content='', "
-            "prefix='1 2 3 4 5 6 7 8', tokenize='unicode61 remove_diacritics 2')"
+        op.execute(  # the words come as they are to be found: nothing but spaces parts them
+            "CREATE VIRTUAL TABLE titles USING fts5"
+            "(title, category, content='', prefix='1 2 3 4 5 6 7 8', tokenize='ascii')"
         )
         return
     op.create_table(
