@@ -1,45 +1,16 @@
 """The shop while its database fails: the list is a polite 503 soon, all else goes on, and it recovers by itself."""
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from observability.testing import eventually
-from tests.e2e.processes import Service, free_ports, get
-
-
-class Shop:
-    """The shop alone, with a database in the directory; recommendations are away."""
-
-    def __init__(self, directory: Path, **variables: str) -> None:
-        port, self._metrics, nobody = free_ports(3)
-        self.url = f"http://127.0.0.1:{port}"
-        self.service = Service(
-            "marketplace",
-            directory,
-            MARKETPLACE_PORT=str(port),
-            MARKETPLACE_METRICS_PORT=str(self._metrics),
-            RECOMMENDATIONS_PORT=str(nobody),
-            DATABASE_URL=f"sqlite:///{directory}/books.sqlite3",
-            DRAIN_S="0",
-            **variables,
-        )
-        eventually(lambda: self.status("/livez") == 200, 30)
-
-    def status(self, path: str) -> int:
-        return get(self.url + path)[0]
-
-    def metrics(self) -> str:
-        return get(f"http://127.0.0.1:{self._metrics}/metrics")[1]
-
-    def close(self) -> None:
-        assert self.service.stop() == 0
+from tests.e2e.processes import get
+from tests.e2e.shop_alone import Shop, assert_polite, assert_well
 
 
 @pytest.fixture
@@ -82,20 +53,9 @@ def test_while_it_fails(
     fault: Callable[[Path], AbstractContextManager[None]], shop: Shop, tmp_path: Path
 ) -> None:
     """The list is 503 with Retry-After, home and /livez are 200, /readyz is 503; then all is well again."""
-    with fault(tmp_path / "books.sqlite3"), ThreadPoolExecutor(40) as people:
-        statuses = set(people.map(shop.status, ["/books", "/books/5", "/books?q=the", "/", "/livez"] * 40))
-        assert statuses == {200, 503}
-        for path in ("/books", "/books/5", "/books?q=the"):
-            status, page, headers = get(shop.url + path)
-            assert (status, headers["Retry-After"]) == (503, "1")
-            assert "Please try again in a moment" in page
-        assert (shop.status("/"), shop.status("/livez")) == (200, 200)
-        status, body, _ = get(f"{shop.url}/readyz")
-        assert (status, json.loads(body)["database"]) == (503, "failed")
-        assert "marketplace_database_up 0.0" in shop.metrics()
-    eventually(lambda: shop.status("/readyz") == 200)
-    assert [shop.status(path) for path in ("/books", "/books/5", "/books?q=the")] == [200] * 3
-    assert "marketplace_database_up 1.0" in shop.metrics()
+    with fault(tmp_path / "books.sqlite3"):
+        assert_polite(shop)
+    assert_well(shop)
 
 
 @pytest.mark.parametrize("damage", ["removed", "emptied"])

@@ -1,13 +1,19 @@
 """The shop's catalogue in a real PostgreSQL."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
+from services.marketplace.store.schema import SCHEMA, metadata
+from services.settings import BOOKS
+from tests.e2e.shop_alone import Shop, assert_polite, assert_well
 from tests.stack.postgresql import Server, needs_postgresql
-from tests.unit.services.marketplace.test_store import TestStore, opened, write
+from tests.unit.services.marketplace.test_store import TITLES, TestStore, opened, write
 
 __all__ = ["TestStore"]
 pytestmark = needs_postgresql
@@ -40,3 +46,60 @@ def test_it_finds_what_sqlite_finds(url: str, tmp_path: Path) -> None:
         for _ in range(300):
             search = "".join(chance.choices(LETTERS, k=chance.randint(1, 3)))
             assert (search, ours.page(search=search)) == (search, sqlite.page(search=search))
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """It accepts connections, and answers nothing."""
+    server.freeze(True)
+    yield
+    server.freeze(False)
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Nobody listens."""
+    server.stop()
+    yield
+    server.start()
+
+
+@pytest.mark.parametrize("fault", [frozen, stopped])
+def test_while_it_fails(
+    fault: Callable[[Server], AbstractContextManager[None]], server: Server, url: str, tmp_path: Path
+) -> None:
+    """The shop goes on without its list, and recovers by itself."""
+    with closing(Shop(tmp_path, DATABASE_URL=url)) as shop:
+        assert_well(shop)
+        with fault(server):
+            assert_polite(shop)
+        assert_well(shop)
+
+
+@pytest.mark.parametrize("fault", [frozen, stopped])
+def test_it_starts_without_it(
+    fault: Callable[[Server], AbstractContextManager[None]], server: Server, url: str, tmp_path: Path
+) -> None:
+    """The shop starts, and loads its feed when PostgreSQL is there."""
+    with ExitStack() as failing:
+        failing.enter_context(fault(server))
+        with closing(Shop(tmp_path, DATABASE_URL=url)) as shop:
+            assert_polite(shop)
+            failing.close()
+            assert_well(shop)
+
+
+def test_a_standby_serves_the_books_that_it_has(url: str, server: Server, tmp_path: Path) -> None:
+    """Where nothing can be written the old books are sold on."""
+    with opened(url, BOOKS):
+        pass
+    server.sql("ALTER DATABASE books SET default_transaction_read_only = on")
+    with opened(url, write(tmp_path / "feed.csv", TITLES)) as store:
+        assert len(store.page().books) == 9
+
+
+def test_the_migrations_make_the_schema(url: str) -> None:
+    """The tables of the newest migration are those that the code has."""
+    with opened(url, BOOKS) as store, store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == SCHEMA

@@ -1,6 +1,5 @@
 """What the store asks of a database, whichever it is."""
 
-import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -18,7 +17,7 @@ from services.feed import Category
 class Deadline(threading.local):
     """Until when the thread waits for the database; for ever, unless it says otherwise."""
 
-    _at_s = math.inf
+    _at_s: float | None = None
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -27,11 +26,15 @@ class Deadline(threading.local):
         try:
             yield
         finally:
-            self._at_s = math.inf
+            self._at_s = None
 
-    def left_s(self) -> float:
-        """How many seconds are left; infinity when there is no deadline."""
-        return self._at_s - time.monotonic()
+    def left_s(self) -> float | None:
+        """How many seconds are left, 0 or more; None when there is no deadline."""
+        return None if self._at_s is None else max(self._at_s - time.monotonic(), 0.0)
+
+    def has_passed(self) -> bool:
+        """Whether nothing is left."""
+        return self.left_s() == 0.0
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,12 @@ class _Connection(psycopg.Connection[Any]):
     deadline: Deadline | None = None
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        if self.deadline is None or (left_s := self.deadline.left_s()) == float("inf"):
+        if self.deadline is None:
             return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, max(left_s, 0.0))
+            return super().wait(gen, interval, self.deadline.left_s())
         except OperationalError:
-            if self.deadline.left_s() > 0:
+            if not self.deadline.has_passed():
                 raise
             self.close()  # it is in the midst of an answer
             raise ConnectionTimeout("no answer in time") from None

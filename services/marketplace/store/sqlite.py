@@ -114,7 +114,7 @@ def _opener(database: str, limits: Limits) -> Callable[[], sqlite3.Connection]:
             isolation_level=None,  # a transaction is begun in words, or there is none
             check_same_thread=False,
         )
-        connection.set_progress_handler(lambda: limits.deadline.left_s() < 0, STEPS)
+        connection.set_progress_handler(limits.deadline.has_passed, STEPS)
         return connection
 
     return connect

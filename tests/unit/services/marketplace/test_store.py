@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import make_url
+from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from observability.testing import eventually
 from services.feed import Category, FeedError
@@ -58,6 +58,13 @@ FOUND = {
     "zebra": [],
 }
 
+SLOW = {  # what takes the place of the table
+    "sqlite": "CREATE VIEW books AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+    "SELECT i AS position, i AS id, '' AS title, '' AS author, 0 AS category, 0 AS price FROM n",
+    "postgresql": "CREATE VIEW books AS "
+    "SELECT 1 AS position, 1 AS id, '' AS title, '' AS author, 0 AS category, 0 AS price FROM pg_sleep(60)",
+}
+
 
 def write(path: Path, titles: list[str]) -> Path:
     """A feed of books with these titles, the first with id 1; categories take turns."""
@@ -80,8 +87,10 @@ def url(tmp_path: Path) -> str:
 
 
 @contextmanager
-def opened(url: str, feed: Path, registry: CollectorRegistry | None = None) -> Iterator[Store]:
-    store = Store(url, feed, registry)
+def opened(
+    url: str, feed: Path, registry: CollectorRegistry | None = None, connections: int = 8
+) -> Iterator[Store]:
+    store = Store(url, feed, registry, connections=connections)
     try:
         yield store
     finally:
@@ -95,6 +104,29 @@ def loaded(store: Store) -> bool:
     except Unavailable:
         return False
     return True
+
+
+def driver(url: str) -> URL:
+    """The URL as SQLAlchemy wants it."""
+    return make_url(url.replace("postgresql:", "postgresql+psycopg:"))
+
+
+def make_slow(url: str) -> None:
+    """Let it take for ever to list the books."""
+    with create_engine(driver(url), poolclass=NullPool).begin() as other:
+        other.execute(text("DROP TABLE books"))
+        other.execute(text(SLOW[other.dialect.name]))
+
+
+def count(registry: CollectorRegistry, **labels: str) -> float:
+    """How many queries have these labels."""
+    (family,) = [each for each in registry.collect() if each.name == "db_client_operation_duration_seconds"]
+    counted = [
+        each
+        for each in family.samples
+        if each.name.endswith("_count") and labels.items() <= each.labels.items()
+    ]
+    return sum(each.value for each in counted)
 
 
 class TestStore:
@@ -164,6 +196,32 @@ class TestStore:
             for store in stores:
                 store.close()
 
+    def test_a_slow_query_is_given_up(self, url: str) -> None:
+        """Pages wait for it no longer than they may; the reason is in the metrics."""
+        registry = CollectorRegistry()
+        with opened(url, BOOKS, registry) as store:
+            make_slow(url)
+            for reason in ("timeout", "timeout", "timeout", "away"):
+                with pytest.raises(Unavailable, match=reason):
+                    store.page()
+            timeouts = {"db_query_summary": "list", "error_type": "timeout"}
+            assert count(registry, **timeouts) == 3
+            assert registry.get_sample_value("marketplace_database_refused_total") == 1
+            assert registry.get_sample_value("marketplace_database_up") == 0
+
+    def test_connections_are_limited(self, url: str) -> None:
+        """A page waits for a connection that others have, and then no longer than half of its time."""
+        registry = CollectorRegistry()
+        with opened(url, BOOKS, registry, connections=1) as store, ThreadPoolExecutor(1) as other:
+            make_slow(url)
+            first = other.submit(store.page)
+            labels = {"db_client_connection_state": "used"}
+            eventually(lambda: registry.get_sample_value("db_client_connection_count", labels) == 1)
+            with pytest.raises(Unavailable, match="no_connection"):
+                store.page()
+            with pytest.raises(Unavailable, match="timeout"):
+                first.result()
+
     def test_it_is_measured(self, url: str) -> None:
         """Queries are timed by what they are for, and the pool's connections are counted."""
         registry = CollectorRegistry()
@@ -171,14 +229,12 @@ class TestStore:
             store.page()
             store.page(search="people")
             store.book(1)
-            system = make_url(url).get_backend_name()
             for name in ("book", "list", "search"):
-                labels = {"db_system_name": system, "db_query_summary": name, "error_type": ""}
-                assert registry.get_sample_value("db_client_operation_duration_seconds_count", labels) == 1
-            states = [("used", 0), ("idle", 1)]
-            for state, count in states:
+                system = make_url(url).get_backend_name()
+                assert count(registry, db_system_name=system, db_query_summary=name, error_type="") == 1
+            for state, connections in (("used", 0), ("idle", 1)):
                 labels = {"db_client_connection_state": state}
-                assert registry.get_sample_value("db_client_connection_count", labels) == count
+                assert registry.get_sample_value("db_client_connection_count", labels) == connections
             assert registry.get_sample_value("db_client_connection_max") == 8
             assert registry.get_sample_value("marketplace_database_up") == 1
             assert registry.get_sample_value("marketplace_feed_loaded") == 1
