@@ -21,7 +21,7 @@ needs_postgresql = pytest.mark.skipif(not BINARIES, reason="PostgreSQL is not th
 
 
 class Server:
-    """It accepts connections until it is closed; url is that of an empty database."""
+    """It accepts connections until it is closed."""
 
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
@@ -31,7 +31,6 @@ class Server:
             shutil.chown(self._directory, "postgres", "postgres")
             self._owner = {"user": "postgres", "group": "postgres", "extra_groups": []}
         (self._port,) = free_ports(1)
-        self.url = f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
         self._run("initdb", "-D", self._data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
         self.start()
 
@@ -48,10 +47,14 @@ class Server:
         )
         eventually(lambda: self.sql("SELECT 1"), 30)
 
-    def sql(self, command: str) -> bool:
-        """Run a command in it; whether that went well."""
+    def of(self, database: str) -> str:
+        """The URL of a database."""
+        return f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
+
+    def sql(self, command: str, database: str = "postgres") -> bool:
+        """Run a command in one of its databases; whether that went well."""
         try:
-            self._run("psql", "-X", "-q", "-d", self.url, "-v", "ON_ERROR_STOP=1", "-c", command)
+            self._run("psql", "-X", "-q", "-d", self.of(database), "-v", "ON_ERROR_STOP=1", "-c", command)
         except subprocess.CalledProcessError:
             return False
         return True

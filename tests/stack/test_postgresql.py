@@ -9,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from observability.testing import eventually
 from services.marketplace.store.schema import SCHEMA, metadata
 from services.settings import BOOKS
 from tests.e2e.shop_alone import Shop, assert_polite, assert_well
@@ -30,7 +31,7 @@ def server() -> Iterator[Server]:
 def url(server: Server) -> Iterator[str]:
     """An empty database."""
     server.sql("CREATE DATABASE books")
-    yield server.url.removesuffix("postgres") + "books"
+    yield server.of("books")
     server.sql("DROP DATABASE books WITH (FORCE)")
 
 
@@ -87,6 +88,25 @@ def test_it_starts_without_it(
             assert_polite(shop)
             failing.close()
             assert_well(shop)
+
+
+FULL = """
+    CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
+    CREATE TRIGGER full_disk BEFORE INSERT ON titles EXECUTE FUNCTION full_disk();
+"""
+
+
+def test_a_full_disk(url: str, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the midst of the load: the old books are sold on, and the log names the cause."""
+    with opened(url, BOOKS):
+        pass
+    assert server.sql(FULL, "books")
+    with opened(url, write(tmp_path / "feed.csv", TITLES)) as store:
+        assert len(store.page().books) == 9
+        assert "no space left on device" in caplog.text
+        server.sql("DROP FUNCTION full_disk CASCADE", "books")
+        eventually(lambda: len(store.page().books) == len(TITLES))
 
 
 def test_a_standby_serves_the_books_that_it_has(url: str, server: Server, tmp_path: Path) -> None:

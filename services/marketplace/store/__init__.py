@@ -5,24 +5,25 @@ page deep in a million books costs what the first one costs.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Row, Select, make_url, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Row, Select, exc, make_url, select
 
 from services.feed import Book, Category
 from services.marketplace.store.availability import Availability, Unavailable
-from services.marketplace.store.database import Database, Deadline, Limits
+from services.marketplace.store.database import FAILURES, Database, Deadline, Limits
 from services.marketplace.store.loading import load
 from services.marketplace.store.metrics import Metrics
 from services.marketplace.store.paging import PAGE, Page, book_of, page_of
 from services.marketplace.store.schema import books, feed
 from services.marketplace.store.search import words
+
+T = TypeVar("T")
 
 __all__ = ["PAGE", "Page", "Store", "Unavailable"]
 
@@ -68,8 +69,8 @@ class Store:
     def book(self, book_id: int) -> Book | None:
         """The book with that id. Raises Unavailable."""
         self._require_answers()
-        rows = self._rows("book", select(books).where(books.c.id == book_id))
-        return book_of(rows[0]) if rows else None
+        query = select(books).where(books.c.id == book_id)
+        return self._read("book", query, lambda rows: book_of(rows[0]) if rows else None)
 
     def page(
         self,
@@ -97,12 +98,15 @@ class Store:
             query = query.where(place < before).order_by(place.desc())
         else:
             query = query.where(place > (after or 0)).order_by(place)
-        rows = self._rows("search" if searched else "list", query.limit(PAGE + 1))
-        return page_of(rows, backwards, bool(after))
+        return self._read(
+            "search" if searched else "list",
+            query.limit(PAGE + 1),
+            lambda rows: page_of(rows, backwards, bool(after)),
+        )
 
     def _probe(self) -> None:
         """Read what pages read: each table, and the index of words."""
-        self._rows("probe", select(feed.c.fingerprint))
+        self._read("probe", select(feed.c.fingerprint), len)
         self._page(None, "a", None, None)
 
     def _require_answers(self) -> None:
@@ -110,23 +114,28 @@ class Store:
             self._metrics.refused.inc()
             raise Unavailable("away")
 
-    def _rows(self, name: str, query: Select[Any]) -> Sequence[Row[Any]]:
-        """The rows of the query, within the time that a page has; name is for the metrics."""
+    def _read(self, name: str, query: Select[Any], read: Callable[[Sequence[Row[Any]]], T]) -> T:
+        """What is read from the query's rows, within the time that a page has; name is for the metrics."""
         started_s = time.perf_counter()
         reason = ""
         try:
             with self._deadline.within(self._timeout_s), ExitStack() as opened:
                 with suppress_instrumentation():  # the query's own span is enough
                     connection = opened.enter_context(self.engine.connect())
-                rows = connection.execute(query).all()
-        except SQLAlchemyError as error:
-            reason = self._database.reason(error) if isinstance(error, DBAPIError) else "no_connection"
+                found = read(connection.execute(query).all())
+        except FAILURES as error:
+            reason = self._reason(error)
             self._availability.failed(error)
             raise Unavailable(reason) from error
         finally:
             self._metrics.query(name, time.perf_counter() - started_s, reason)
         self._availability.answered()
-        return rows
+        return found
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, exc.DBAPIError):
+            return self._database.reason(error)
+        return "no_connection" if isinstance(error, exc.TimeoutError) else "corrupt"
 
 
 def _database(database_url: str, limits: Limits) -> Database:

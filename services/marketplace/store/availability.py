@@ -4,12 +4,12 @@ import logging
 import threading
 from collections.abc import Callable
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
-from services.feed import FeedError
+from services.marketplace.store.database import FAILURES
 
 logger = logging.getLogger(__name__)
-FAILURES = 3  # in a row
+MOST_FAILURES = 3  # in a row
 RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0  # while only the load of a feed fails
 
@@ -25,8 +25,7 @@ class Unavailable(Exception):  # noqa: N818 (a domain name, not an error of the 
 class Availability:
     """Counts failures, and has a thread that brings the database back, as long as one is needed.
 
-    load puts the feed into the database unless it is there, and raises FeedError or an exception of
-    SQLAlchemy. probe reads as pages do, and raises Unavailable.
+    load puts the feed into the database unless it is there; probe reads as pages do.
     """
 
     def __init__(self, load: Callable[[], None], probe: Callable[[], object]) -> None:
@@ -44,7 +43,7 @@ class Availability:
         try:
             self._load()
             self.is_loaded = True
-        except SQLAlchemyError as error:
+        except FAILURES as error:
             self._log_not_loaded(error)
             self._look()
             with self._lock:
@@ -58,7 +57,7 @@ class Availability:
         """A query failed."""
         with self._lock:
             self._failures += 1
-            if self._failures < FAILURES or self.is_away:
+            if self._failures < MOST_FAILURES or self.is_away:
                 return
             self.is_away = True
             self._recover_in_thread()
@@ -88,14 +87,14 @@ class Availability:
         try:
             self._load()
             self.is_loaded = True
-        except (FeedError, SQLAlchemyError) as error:
+        except Exception as error:  # whatever it is, the thread must go on
             self.is_loaded = False
             self._log_not_loaded(error)
 
     def _look(self) -> None:
         try:
             self._probe()
-        except Unavailable:
+        except Exception:  # it is logged and counted where it is raised
             self.is_away = True
             return
         self._failures = 0

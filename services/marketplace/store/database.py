@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from services.feed import Category
+
+FAILURES = (SQLAlchemyError, ValueError)  # the latter: what a corrupt database says is no text, or no book
 
 
 class Deadline(threading.local):

@@ -1,18 +1,20 @@
-"""An SQLite file that cannot be written: the old books stay, and the cause is named."""
+"""An SQLite file that cannot be written or read: the old books stay, the cause is named, and nothing else is raised."""
 
 import logging
 import os
+import random
 import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from observability.testing import eventually
+from services.marketplace.store import Unavailable
 from services.settings import BOOKS
 from tests.unit.services.marketplace.test_store import numbered, opened
 
@@ -86,3 +88,20 @@ def test_a_file_that_may_only_be_read(directory: Path, caplog: pytest.LogCapture
                 said = [record for record in caplog.records if record.levelno == logging.ERROR]
                 assert len(said) == errors
     assert "attempt to write a readonly database" in said[0].getMessage()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_corrupt(seed: int, tmp_path: Path) -> None:
+    """With any bytes of the file changed, a page is read or Unavailable is raised."""
+    chance = random.Random(seed)
+    file, feed = tmp_path / "books.sqlite3", numbered(tmp_path / "feed.csv", 60)
+    with opened(f"sqlite:///{file}", feed):
+        pass
+    content = bytearray(file.read_bytes())
+    for _ in range(chance.choice([1, 5, 200])):
+        content[chance.randrange(100, len(content))] = chance.randrange(256)
+    file.write_bytes(content)
+    with opened(f"sqlite:///{file}", feed) as store:
+        for read in (store.page, lambda: store.page(search="bo"), lambda: store.book(7), store.ping):
+            with suppress(Unavailable):
+                read()
