@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-# The pair has manifests written by hand; `kubectl port-forward` does what entry does; test is not a service.
-ELSEWHERE = ("marketplace", "recommendations", "entry", "test")
+# The pair has manifests written by hand; `kubectl port-forward` does what entry does; postgres and test
+# are profiles.
+ELSEWHERE = ("marketplace", "recommendations", "entry", "postgres", "test")
 USER = 10001
 VARIABLE = r"\$\$|\$\{\w+(?::(?P<sign>[-+])(?P<word>[^}]*))?\}"
 NAME = "app.kubernetes.io/name"

@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from observability.testing import eventually
 from services.marketplace.store.schema import SCHEMA, metadata
 from services.settings import BOOKS
+from tests.e2e.processes import Receiver
 from tests.e2e.shop_alone import Shop, assert_polite, assert_well
 from tests.stack.postgresql import Server, needs_postgresql
 from tests.unit.services.marketplace.test_store import TITLES, TestStore, opened, write
@@ -123,3 +124,22 @@ def test_the_migrations_make_the_schema(url: str) -> None:
     with opened(url, BOOKS) as store, store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == SCHEMA
+
+
+def test_queries_are_in_the_trace(url: str, tmp_path: Path) -> None:
+    """A page's query is a span with the stable names, without the database's address or what was asked for."""
+    with closing(Receiver()) as receiver:
+        traces = {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        with closing(Shop(tmp_path, DATABASE_URL=url, **traces)) as shop:
+            assert shop.status("/books?q=orient") == 200
+        names = {span.span_id: span.name for _, span in receiver.spans}
+        queries = [span for _, span in receiver.spans if names.get(span.parent_span_id) == "GET /books"]
+    assert [span.name for span in queries] == ["SELECT"]
+    attributes = {pair.key: pair.value.string_value for pair in queries[0].attributes}
+    assert attributes["db.system.name"] == "postgresql"
+    assert attributes["db.operation.name"] == "SELECT"
+    assert "orient" not in attributes["db.query.text"]

@@ -139,7 +139,8 @@ def test_settings_are_such_that_the_code_has_and_takes(
 
 def test_what_all_services_have_in_compose_both_have_in_a_cluster() -> None:
     """The variables of the pair in compose.yaml have the same values in the local overlay."""
-    elsewhere = {"MARKETPLACE_FAULTS_PORT", "RECOMMENDATIONS_FAULTS_PORT"}  # faults are for compose alone
+    # Faults are for compose alone, and there the database is whatever the shell says.
+    elsewhere = {"MARKETPLACE_FAULTS_PORT", "RECOMMENDATIONS_FAULTS_PORT", "DATABASE_URL"}
     for name in SETTINGS:
         composed = stack.services()[name]["environment"]
         expected = {key: str(value) for key, value in composed.items() if key not in elsewhere}
@@ -237,7 +238,7 @@ def test_policies_name_ports_that_there_are() -> None:
 def test_everything_of_compose_is_in_the_local_cluster() -> None:
     """Each service of compose.yaml has a Deployment, but those that a cluster has no use for."""
     there = {d["metadata"]["name"] for d in documents("local/stack.yaml") if d["kind"] == "Deployment"}
-    assert there | set(SETTINGS) | {"entry", "test"} == set(stack.services())
+    assert there | set(SETTINGS) | {"entry", "postgres", "test"} == set(stack.services())
 
 
 def test_variables_have_the_defaults_that_compose_gives_them(
