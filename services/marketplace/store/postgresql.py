@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 LOAD_LOCK = 0x626F6F6B  # "book": any number that all shops have
 RECYCLE_S = 600  # a connection is not kept longer, so that shops spread again after a failover
-NAMELESS = "postgresql+psycopg://"  # names of spans are made from it, and shall not have the database's
+DRIVER = "postgresql+psycopg://"
 CONNECTING: dict[str, Any] = {
     "application_name": "marketplace",
     "client_encoding": "utf8",
@@ -63,7 +63,7 @@ class Postgresql(Database):
             return _Connection.connect(**CONNECTING, **options, options=f"{given} {more}")
 
         self.pages = create_engine(
-            NAMELESS,
+            DRIVER,
             use_native_hstore=False,  # it would ask the server for that type
             creator=lambda: self._open(lambda: connect(pages)),
             isolation_level="AUTOCOMMIT",
@@ -75,7 +75,7 @@ class Postgresql(Database):
             pool_recycle=RECYCLE_S,
         )
         self.loading = create_engine(
-            NAMELESS, use_native_hstore=False, creator=lambda: connect(""), poolclass=NullPool
+            DRIVER, use_native_hstore=False, creator=lambda: connect(""), poolclass=NullPool
         )
 
     def lock(self, connection: Connection) -> None:
