@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.recording import STACKS
-from tests.conformance.report import document
+from tests.conformance.report import COLUMNS, PAGE, document, failures, rows
+from tests.conformance.stack_process import STACKS
 
-PAGE = Path("docs/conformance.md")
+LISTS = Path("var/conformance")
 PATIENCE_S = 600.0
 PACKAGES = (
     "grpcio",
@@ -25,20 +25,23 @@ PACKAGES = (
 
 
 def main() -> int:
-    """Write the page; 1 when ours breaks a promise, or a stack did not end."""
+    """Write the page and the lists; 1 when ours breaks a promise."""
     with tempfile.TemporaryDirectory() as folder:
-        records = {name: recorded(name, Path(folder) / "record.json") for name in STACKS}
-    PAGE.parent.mkdir(exist_ok=True)
-    page = document(records, versions())
-    PAGE.write_text(page)
-    sys.stdout.write(f"written: {PAGE}\n")
-    return int("## Broken by ours\n\nNothing." not in page)
+        all_rows = [*rows({name: recorded(name, Path(folder) / "record.json") for name in STACKS})]
+    PAGE.write_text(document(all_rows, versions()))
+    LISTS.mkdir(parents=True, exist_ok=True)
+    for stack in COLUMNS:
+        path = LISTS / f"{stack.replace(' ', '-')}.txt"
+        path.write_text(failures(all_rows, stack) + "\n")
+        sys.stdout.write(f"written: {path}\n")
+    sys.stdout.write(f"written: {PAGE}\n{failures(all_rows, 'ours')}\n")
+    return int(bool(failures(all_rows, "ours")))
 
 
 def recorded(name: str, path: Path) -> dict[str, Any]:
-    """What a process of its own recorded of a stack."""
+    """What a separate process recorded of a stack."""
     sys.stdout.write(f"{name}\n")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.conformance.recording", name, str(path)]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.conformance.stack_process", name, str(path)]
     quiet = {**os.environ, "GRPC_VERBOSITY": "NONE"}
     subprocess.run(command, check=True, timeout=PATIENCE_S, stderr=subprocess.DEVNULL, env=quiet)
     record: dict[str, Any] = json.loads(path.read_text())

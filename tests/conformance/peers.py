@@ -16,9 +16,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from tests.conformance.promises import METRICS, SPANS
+from tests.conformance.outcomes import METRICS, SPANS, Recorded, Side, read_metrics, span_of
 from tests.conformance.stacks import Bare
-from tests.conformance.told import Side, Told, read_metrics, span_of
 
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -80,13 +79,13 @@ class Peers(Bare):
         self._registries[side].append(CollectorRegistry())
         return self._registries[side][-1]
 
-    def told(self, side: str) -> Side:
-        """What their telemetry told."""
-        told: Side = defaultdict(Told)
+    def recorded(self, side: str) -> Side:
+        """What their telemetry recorded."""
+        recorded: Side = defaultdict(Recorded)
         for exporter in self._exporters[side]:
             for span in exporter.get_finished_spans():
                 code = (span.attributes or {}).get("rpc.grpc.status_code")
-                told[span.name.lstrip("/")].spans.append(span_of(span, CODES.get(code, "")))  # type: ignore[arg-type]
+                recorded[span.name.lstrip("/")].spans.append(span_of(span, CODES.get(code, "")))  # type: ignore[arg-type]
         for registry in self._registries[side]:
-            read_metrics(told, registry, side, "grpc_code")
-        return told
+            read_metrics(recorded, registry, side, "grpc_code")
+        return recorded

@@ -4,14 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tests.conformance.all_cases import CASES
-from tests.conformance.cases import Case
-from tests.conformance.promises import PER_SIDE, SIDES, WHOLE
+from tests.conformance.case import Case, Reason
+from tests.conformance.checks import promises
+from tests.conformance.matrix import CASES
 
+PAGE = Path("docs/conformance.md")
 COLUMNS = ("ours", "contrib", "py-grpc-prometheus", "both peers")
-MOST = 24
 Records = dict[str, dict[str, Any]]
 
 
@@ -58,6 +59,16 @@ TRANSPARENCY: dict[str, Callable[[Case], bool]] = {
 }
 
 
+NO_LOST_CONTEXT = 'true: no "Failed to detach context" in the log'
+NO_NEW_LABEL = "bounded: methods that the server does not have become no new label"
+
+
+def labels() -> list[str]:
+    """What the rows are called, in their order."""
+    true = [f"true: {text}" for text in promises()]
+    return [f"transparent: {text}" for text in TRANSPARENCY] + true + [NO_LOST_CONTEXT, NO_NEW_LABEL]
+
+
 def rows(records: Records) -> Iterator[Row]:
     """All rows of the table."""
     for text, belongs in TRANSPARENCY.items():
@@ -66,14 +77,14 @@ def rows(records: Records) -> Iterator[Row]:
             f"transparent: {text}",
             {stack: _alike(records, stack, cases, text in WHOLE_CALLS) for stack in COLUMNS},
         )
-    for text in [f"{side}: {text}" for text in PER_SIDE for side in SIDES] + list(WHOLE):
+    for text in promises():
         yield Row(f"true: {text}", {stack: _answers(records[stack], text) for stack in COLUMNS})
     yield Row(
-        'true: no "Failed to detach context" in the log',
+        NO_LOST_CONTEXT,
         {stack: {"the whole run": records[stack]["lines"] == 0} for stack in COLUMNS},
     )
     yield Row(
-        "bounded: methods that the server does not have become no new label",
+        NO_NEW_LABEL,
         {stack: {"the whole run": records[stack]["labels"] == 0} for stack in COLUMNS if stack != "contrib"},
     )
 
@@ -109,50 +120,43 @@ def _cell(kept: dict[str, bool]) -> str:
     return f"**{score}**" if all(kept.values()) else score
 
 
-def failures(all_rows: list[Row]) -> str:
-    """The cases in which each stack breaks each promise, alike cases as one."""
-    parts: list[str] = []
-    for stack in COLUMNS:
-        broken = [
-            (row.text, [case for case, kept in row.kept.get(stack, {}).items() if not kept])
-            for row in all_rows
-        ]
-        lines = [f"- {text}: {_grouped(cases)}" for text, cases in broken if cases]
-        parts.append(f"## Broken by {stack}\n\n" + ("\n".join(lines) or "Nothing."))
-    return "\n\n".join(parts)
+def reasons() -> str:
+    """The table of reasons why cases assert less than the others."""
+    counts = Counter(case.reason for case in CASES if case.reason)
+    lines = [f"| {reason.words} | {counts[reason]} | {reason.without} |" for reason in Reason]
+    return "| Reason | Cases | Not asserted |\n|---|---|---|\n" + "\n".join(lines)
 
 
-def _grouped(cases: list[str]) -> str:
-    """The cases by what they do, whatever the kind of RPC, the form of handler and the server."""
-    names = Counter(_what(case) for case in cases)
-    parts = [f"{name} ({count})" if count > 1 else name for name, count in names.items()]
-    return ", ".join(parts[:MOST]) + (f", and {len(parts) - MOST} more" if len(parts) > MOST else "")
+def failures(all_rows: list[Row], stack: str) -> str:
+    """The cases in which a stack breaks each promise."""
+    broken = {
+        row.text: [case for case, kept in row.kept.get(stack, {}).items() if not kept] for row in all_rows
+    }
+    return "\n".join("\n  ".join([text, *cases]) for text, cases in broken.items() if cases)
 
 
-def _what(case: str) -> str:
-    first, *rest = case.split("/")
-    return f"{first}/{rest[0] if 'client' in first else rest[-1]}" if rest else case
-
-
-def document(records: Records, versions: str) -> str:
+def document(all_rows: list[Row], versions: str) -> str:
     """The whole page."""
-    all_rows = list(rows(records))
+    reasoned = sum(case.reason is not None for case in CASES)
     return f"""# Who keeps which promise
 
-Written by `make conformance`. {versions}
+Written by `make conformance`, which also writes the names of the cases that break a promise, to `var/conformance/`.
+{versions}
 
 Each case of `tests/conformance/` is a handler and a client; each was run on bare grpcio, on this package, on
 opentelemetry-instrumentation-grpc ("contrib"), on py-grpc-prometheus, and on both of these together. A cell says in
 how many of the cases that can show it the promise was kept. "transparent" means that client and handler saw the same
 as on bare grpcio, or what grpcio's machinery for interceptors itself makes of it, as shown by an interceptor that does
-nothing. "true" asks what telemetry told of the case; an empty cell means that there is nothing to ask, as a package
-has no such signal: contrib has no metrics, py-grpc-prometheus no spans and nothing for asyncio, and only ours has log
-lines. py-grpc-prometheus counts the messages of streams only, by intent; here that counts as broken. Streams from the
-peers' channels are plain generators: rows that are not about call objects do not hold this against them. Where statuses are set by timing alone, no status is asked for.
+nothing. "true" asks what telemetry recorded of the case; an empty cell means that there is nothing to ask, as a package
+has no such signal: contrib has no metrics, py-grpc-prometheus no spans and nothing for asyncio, and only this package
+has log lines. py-grpc-prometheus counts the messages of streams only, on purpose; here that counts as broken. Streams
+from the peers' channels are plain generators: rows that are not about call objects do not hold this against them.
 
 {table(all_rows)}
 
-Cases are named below by what they do, with the number of kinds of RPC, forms of handler and servers in brackets.
+## Cases that assert less
 
-{failures(all_rows)}
+{reasoned} of {len(CASES)} cases leave something out, for a reason; the others assert all of the above.
+
+{reasons()}
 """

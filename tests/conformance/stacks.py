@@ -1,12 +1,30 @@
 """What the cases are run on: bare grpcio, interceptors that do nothing, and this package."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from observability.testing import MemoryTelemetry
-from tests.conformance.promises import GAUGES, LOGS, METRICS, SPANS
-from tests.conformance.told import Side, told_by_ours
+from tests.conformance.case import MANY
+from tests.conformance.outcomes import GAUGES, LOGS, METRICS, SPANS, Side, recorded_by_ours
+
+
+class Stack(Protocol):
+    """What is put between gRPC and the application."""
+
+    name: str
+
+    def server(self, flavour: str) -> list[Any]:
+        """Interceptors for a server; flavour is "sync", "aio" or "plain" (asyncio, with plain handlers)."""
+        ...
+
+    def channel(self, bare: grpc.Channel, target: str) -> grpc.Channel:
+        """A channel around a bare one."""
+        ...
+
+    def aio_client(self, target: str) -> list[Any]:
+        """Interceptors for an asyncio channel."""
+        ...
 
 
 class Bare:
@@ -56,9 +74,51 @@ class Ours(Bare):
         """Which signals there are on servers and channels of that flavour."""
         return frozenset({SPANS, METRICS, GAUGES, LOGS})
 
-    def told(self, side: str) -> Side:
-        """What its telemetry told."""
-        return told_by_ours(self.servers if side == "server" else self.clients, side)
+    def recorded(self, side: str) -> Side:
+        """What its telemetry recorded."""
+        return recorded_by_ours(self.servers if side == "server" else self.clients, side)
+
+
+class EveryKind(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """An interceptor of all four kinds, which hands on."""
+
+    def unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """A call of one response."""
+        return continuation(details, request)
+
+    stream: Any = unary
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """One response."""
+        return self.unary(continuation, client_call_details, request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Many responses."""
+        return self.stream(continuation, client_call_details, request)
+
+    intercept_stream_unary: Any = intercept_unary_unary
+    intercept_stream_stream: Any = intercept_unary_stream
+
+
+def every_aio_kind(unary: Any, stream: Any) -> list[Any]:
+    """Interceptors of all four kinds, around two functions."""
+    kinds = {
+        "unary_unary": grpc.aio.UnaryUnaryClientInterceptor,
+        "unary_stream": grpc.aio.UnaryStreamClientInterceptor,
+        "stream_unary": grpc.aio.StreamUnaryClientInterceptor,
+        "stream_stream": grpc.aio.StreamStreamClientInterceptor,
+    }
+    functions = {kind: staticmethod(stream if kind in MANY else unary) for kind in kinds}
+    return [type(kind, (base,), {f"intercept_{kind}": functions[kind]})() for kind, base in kinds.items()]
+
+
+async def aio_pass(continuation: Any, details: Any, request: Any) -> Any:
+    return await continuation(details, request)
 
 
 class Idle(Bare):
@@ -67,51 +127,7 @@ class Idle(Bare):
     name = "idle"
 
     def channel(self, bare: grpc.Channel, target: str) -> grpc.Channel:
-        return grpc.intercept_channel(bare, IdleClient())
+        return grpc.intercept_channel(bare, EveryKind())
 
     def aio_client(self, target: str) -> list[Any]:
-        return [kind() for kind in (IdleUnaryUnary, IdleUnaryStream, IdleStreamUnary, IdleStreamStream)]
-
-
-class IdleClient(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-):
-    """Hands on."""
-
-    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(client_call_details, request)
-
-    intercept_unary_stream: Any = intercept_unary_unary
-    intercept_stream_unary: Any = intercept_unary_unary
-    intercept_stream_stream: Any = intercept_unary_unary
-
-
-async def _hand_on(self: Any, continuation: Any, client_call_details: Any, request: Any) -> Any:
-    return await continuation(client_call_details, request)
-
-
-class IdleUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    """Hands on."""
-
-    intercept_unary_unary: Any = _hand_on
-
-
-class IdleUnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    """Hands on."""
-
-    intercept_unary_stream: Any = _hand_on
-
-
-class IdleStreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    """Hands on."""
-
-    intercept_stream_unary: Any = _hand_on
-
-
-class IdleStreamStream(grpc.aio.StreamStreamClientInterceptor):
-    """Hands on."""
-
-    intercept_stream_stream: Any = _hand_on
+        return every_aio_kind(aio_pass, aio_pass)

@@ -1,4 +1,4 @@
-"""Random sequences of what a handler can do with its context: the same on bare grpcio, and told truly."""
+"""Random sequences of what a handler can do with its context: the same on bare grpcio, and recorded truly."""
 
 import functools
 import inspect
@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from observability.testing import eventually
-from tests.conformance.cases import Case, Seen
-from tests.conformance.drivers import Client, standard
-from tests.conformance.promises import status_in
+from tests.conformance.case import Case
+from tests.conformance.client_behaviours import Client, standard
+from tests.conformance.observations import Seen
+from tests.conformance.outcomes import status_in
+from tests.conformance.servers import Methods, World
 from tests.conformance.stacks import Bare, Ours
-from tests.conformance.world import Methods, World
 
 Step = tuple[str, Any]
 CODES: list[Any] = [*grpc.StatusCode, 0, 5, 77]
@@ -35,7 +36,7 @@ STEPS = st.one_of(
     st.tuples(st.just("abort"), st.tuples(st.sampled_from(BAD), st.text("aö€", max_size=3))),
     st.tuples(st.just("raise"), st.sampled_from([ValueError, Exception, KeyError, StopIteration])),
 )
-# Not on asyncio: what is set after an abort that was swallowed is told there, though the abort is on the wire.
+# Not on asyncio: what is set after an abort that was swallowed is recorded there, though the abort is on the wire.
 IN_VAIN = st.tuples(st.just("abort_in_vain"), st.tuples(st.sampled_from(BAD), st.text("aö€", max_size=3)))
 EXAMPLES = 60
 SCRIPT: list[Step] = []
@@ -155,13 +156,13 @@ def observed(made: World, case: Case) -> tuple[Any, list[Any]]:
     return saw, [seen.ended.wait(1), *seen.events]
 
 
-def told_of(stack: Any, side: str, case: Case, calls: int) -> list[Counter[str]]:
+def recorded_of(stack: Any, side: str, case: Case, calls: int) -> list[Counter[str]]:
     """The statuses of all calls so far, by span, counter and log line; nothing until that many have ended."""
-    told = stack.told(side)[case.method[1:]]
+    recorded = stack.recorded(side)[case.method[1:]]
     by_signal = [
-        Counter(span.status for span in told.spans),
-        Counter({status: int(count) for status, count in told.handled_once.items()}),
-        Counter(line["status"] for line in told.lines),
+        Counter(span.status for span in recorded.spans),
+        Counter({status: int(count) for status, count in recorded.handled_once.items()}),
+        Counter(line["status"] for line in recorded.lines),
     ]
     return by_signal if all(statuses.total() >= calls for statuses in by_signal) else []
 
@@ -182,7 +183,9 @@ def test_sequences(case: Case, worlds: dict[str, World]) -> None:
         SCRIPT[:] = script
         ours = observed(worlds["ours"], case)
         calls += 1
-        ended = {side: eventually(functools.partial(told_of, stack, side, case, calls)) for side in before}
+        ended = {
+            side: eventually(functools.partial(recorded_of, stack, side, case, calls)) for side in before
+        }
         new = {
             side: [now - then for now, then in zip(ended[side], before[side], strict=True)] for side in ended
         }

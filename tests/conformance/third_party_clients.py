@@ -16,37 +16,13 @@ from sentry_sdk.integrations.grpc.aio.client import (
 from sentry_sdk.integrations.grpc.client import ClientInterceptor as Sentry
 
 from observability.grpc.deadline import DeadlineInterceptor, aio_deadline_interceptors
-from tests.conformance.composition import DEADLINE_S, ENDS, MANY, Call
-from tests.conformance.endings import CODE
-from tests.conformance.others import CONTRIB, Other
+from tests.conformance.case import MANY
+from tests.conformance.composition_calls import DEADLINE_S, ENDS, Call
+from tests.conformance.handler_endings import CODE
+from tests.conformance.stacks import EveryKind, aio_pass, every_aio_kind
+from tests.conformance.third_party import CONTRIB, Other
 
 ATTEMPTS = 3
-
-
-class EveryKind(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-):
-    """An interceptor of all four kinds."""
-
-    def unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        """A call of one response."""
-        return continuation(details, request)
-
-    stream: Any = unary
-
-    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """One response."""
-        return self.unary(continuation, client_call_details, request)
-
-    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Many responses."""
-        return self.stream(continuation, client_call_details, request)
-
-    intercept_stream_unary: Any = intercept_unary_unary
-    intercept_stream_stream: Any = intercept_unary_stream
 
 
 class Generators(EveryKind):
@@ -106,22 +82,6 @@ class Passes(grpc_interceptor.ClientInterceptor):
     def intercept(self, method: Any, request_or_iterator: Any, call_details: Any) -> Any:
         """Hand on."""
         return method(request_or_iterator, call_details)
-
-
-def every_aio_kind(unary: Any, stream: Any) -> list[Any]:
-    """Interceptors of all four kinds, around two functions."""
-    kinds = {
-        "unary_unary": grpc.aio.UnaryUnaryClientInterceptor,
-        "unary_stream": grpc.aio.UnaryStreamClientInterceptor,
-        "stream_unary": grpc.aio.StreamUnaryClientInterceptor,
-        "stream_stream": grpc.aio.StreamStreamClientInterceptor,
-    }
-    functions = {kind: staticmethod(stream if kind in MANY else unary) for kind in kinds}
-    return [type(kind, (base,), {f"intercept_{kind}": functions[kind]})() for kind, base in kinds.items()]
-
-
-async def aio_pass(continuation: Any, details: Any, request: Any) -> Any:
-    return await continuation(details, request)
 
 
 async def aio_generator(continuation: Any, details: Any, request: Any) -> Any:

@@ -1,22 +1,17 @@
-"""What a case of the tables is: a handler, a client that calls it, and what both of them saw."""
+"""What is seen of a call, by its handler and by its client, as plain data that can be compared."""
 
-import functools
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 from opentelemetry.trace import format_span_id, get_current_span
 
-TIMEOUT_S = 10.0
 SOON_S = 6.0
-KINDS = ("unary_unary", "stream_unary", "unary_stream", "stream_stream")
 NO_CODE = "has no code()"
-AS_METHOD = str.maketrans("/ ", "._")
 OURS_ALONE = frozenset({"traceparent", "tracestate", "baggage"})
 CONTEXT_NAMES = {
     "sync": (
@@ -36,29 +31,6 @@ CONTEXT_NAMES = {
         "time_remaining"
     ),
 }
-
-
-def _has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:  # a container's network may be without
-        return False
-    return True
-
-
-HAS_IPV6 = _has_ipv6()
-
-
-def serialize(message: Any) -> bytes:
-    if not isinstance(message, bytes):
-        raise TypeError("not bytes")
-    return message
-
-
-def deserialize(data: bytes) -> bytes:
-    if data == b"unparsable":
-        raise ValueError("unparsable")
-    return data
 
 
 class Seen:
@@ -114,7 +86,7 @@ class Seen:
     def take(self, request: Any) -> Any:
         """The handler got a request."""
         self.received += 1
-        self.events.append(("request", request))
+        self.events.append(("request", getattr(request, "value", request)))
         self.note_span()
         return request
 
@@ -136,42 +108,6 @@ class Seen:
 def current_span_id() -> str:
     """The id of the current span; zeros where there is none."""
     return format_span_id(get_current_span().get_span_context().span_id)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A behaviour. Its name is its method's name, too, so that what telemetry tells of it can be found.
-
-    flavour says what handlers are made for (see Seen); client is "sync" or "aio". `handler` makes the
-    handler, `drive` calls it and gives what the client saw. What truth has to know and cannot see:
-    `uncaught`, whether the handler lets an exception out (None where no table says what is to be told of
-    it); `server_status`, where it is not the client's ("any" where timing decides, "none" where the call never gets there); `calls`, how many it
-    makes (0 where they are not to its own method, or never get that far); `loose`,
-    where the numbers of messages depend on timing; `racy`, where all that the handler sees does; `closes`,
-    whether gRPC itself closes the generator that it leaves; `stays`, whether the client is sure to wait for the
-    handler's end.
-    """
-
-    name: str
-    flavour: str
-    kind: str
-    handler: Callable[[Seen], Any]
-    drive: Callable[[Any], Any]
-    client: str = "sync"
-    transport: str = "ipv4"
-    entered: bool = True
-    uncaught: bool | None = False
-    server_status: str | None = None
-    calls: int = 1
-    loose: bool = False
-    racy: bool = False
-    closes: bool = True
-    stays: bool = False
-
-    @property
-    def method(self) -> str:
-        """The path of its method."""
-        return f"/conformance.Cases/{self.name.translate(AS_METHOD)}"
 
 
 def plain(value: Any) -> Any:
@@ -211,12 +147,13 @@ def call_seen(call: Any) -> dict[str, Any]:
     }
 
 
-def blind(saw: Any) -> Any:
-    """What a client saw, but for what it can only see of a whole call object."""
-    if not isinstance(saw, dict):
-        return saw
-    whole = {"code", "details", "initial", "trailing", "call"}
-    return {key: blind(value) for key, value in saw.items() if key not in whole}
+async def aio_call_seen(call: Any) -> dict[str, Any]:
+    """The same of an asyncio call, if that is what the client has."""
+    if not hasattr(call, "code"):
+        return {}
+    names = ("code", "details", "initial_metadata", "trailing_metadata")
+    answers = {name: await getattr(call, name)() for name in names}
+    return call_seen(SimpleNamespace(**{name: lambda n=name: answers[n] for name in names}))
 
 
 def attempt(act: Callable[[], Any]) -> Any:
@@ -225,14 +162,3 @@ def attempt(act: Callable[[], Any]) -> Any:
         return act()
     except Exception as error:
         return error_seen(error)
-
-
-def named(table: dict[str, Any]) -> Callable[[Any], Any]:
-    """A decorator that puts a function into a table under its own name, with spaces for underscores."""
-
-    @functools.wraps(named)
-    def put(function: Any) -> Any:
-        table[function.__name__.strip("_").replace("_", " ")] = function
-        return function
-
-    return put

@@ -10,31 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
-from tests.conformance.cases import HAS_IPV6, Case, Seen, deserialize, serialize
+from tests.conformance.case import HAS_IPV6, Case, deserialize, serialize
+from tests.conformance.observations import Seen
+from tests.conformance.stacks import Stack
 
+STOPPING_S = 1.0  # a handler that raised SystemExit leaves its RPC open for ever
 MIGRATED = 128  # threads for plain handlers of an asyncio server: a stream that was left keeps its own
-
-
-class Stack(Protocol):
-    """What is put between gRPC and the application."""
-
-    name: str
-
-    def server(self, flavour: str) -> list[Any]:
-        """Interceptors for a server; flavour is "sync", "aio" or "plain" (asyncio, with plain handlers)."""
-        ...
-
-    def channel(self, bare: grpc.Channel, target: str) -> grpc.Channel:
-        """A channel around a bare one."""
-        ...
-
-    def aio_client(self, target: str) -> list[Any]:
-        """Interceptors for an asyncio channel."""
-        ...
 
 
 class Methods(grpc.GenericRpcHandler):
@@ -55,7 +40,7 @@ class Methods(grpc.GenericRpcHandler):
 
 
 class Loop:
-    """An asyncio loop on a thread of its own."""
+    """An asyncio loop on its own thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -187,7 +172,7 @@ class World:
 
 
 def _stop(server: grpc.Server) -> None:
-    server.stop(0).wait(10)
+    server.stop(0).wait(STOPPING_S)
 
 
 def _forward(listener: socket.socket, target: tuple[str, int], count: dict[str, int]) -> None:

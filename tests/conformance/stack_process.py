@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.all_cases import CASES
-from tests.conformance.cases import NO_CODE, Case, blind
-from tests.conformance.judging import outcomes
+from tests.conformance.case import Case
+from tests.conformance.checks import answers
+from tests.conformance.matrix import CASES
+from tests.conformance.observations import NO_CODE
+from tests.conformance.outcomes import outcomes
 from tests.conformance.peers import Peers
-from tests.conformance.promises import ask
-from tests.conformance.run import AT_ONCE, Run
+from tests.conformance.runner import AT_ONCE, Run
 from tests.conformance.stacks import Bare, Idle, Ours
 
 FEW = 8
@@ -59,12 +60,20 @@ def record(name: str) -> dict[str, Any]:
 def _part(stack: Any, cases: list[Case], at_once: int) -> dict[str, Any]:
     run = Run(stack, cases, at_once)
     run.wait()
-    told = outcomes(run, stack) if hasattr(stack, "told") else {}
+    found = outcomes(run, stack) if hasattr(stack, "recorded") else {}
     return {
         "seen": {case.name: _seen(run.observation(case)) for case in cases},
-        "kept": {case: ask(outcome) for case, outcome in told.items()},
+        "kept": {case: answers(outcome) for case, outcome in found.items()},
         "labels": sum("Unknown" in method for method in _labels(stack)),
     }
+
+
+def blind(saw: Any) -> Any:
+    """What a client saw, but for what it can only see of a whole call object."""
+    if not isinstance(saw, dict):
+        return saw
+    whole = {"code", "details", "initial", "trailing", "call"}
+    return {key: blind(value) for key, value in saw.items() if key not in whole}
 
 
 def _seen(observation: dict[str, Any]) -> dict[str, str]:
@@ -80,8 +89,8 @@ def _seen(observation: dict[str, Any]) -> dict[str, str]:
 
 def _labels(stack: Any) -> list[str]:
     """The methods that the server's metrics have labels for."""
-    told = stack.told("server") if hasattr(stack, "told") else {}
-    return [method for method, facts in told.items() if facts.started]
+    recorded = stack.recorded("server") if hasattr(stack, "recorded") else {}
+    return [method for method, facts in recorded.items() if facts.started]
 
 
 if __name__ == "__main__":

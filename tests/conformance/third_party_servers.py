@@ -16,9 +16,10 @@ from sentry_sdk.integrations.grpc.aio.server import ServerInterceptor as SentryA
 from sentry_sdk.integrations.grpc.server import ServerInterceptor as Sentry
 
 from observability import AioErrorInterceptor, ErrorInterceptor
-from tests.conformance.composition import ENDS, MANY, Call, message
-from tests.conformance.endings import CODE
-from tests.conformance.others import CONTRIB, Other
+from tests.conformance.case import MANY
+from tests.conformance.composition_calls import ENDS, Call, message
+from tests.conformance.handler_endings import CODE
+from tests.conformance.third_party import CONTRIB, Other
 
 Passing = Callable[[Any], Any]
 

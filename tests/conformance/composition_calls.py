@@ -1,13 +1,11 @@
-"""What a composition is: a server and a client with layers of interceptors, and calls that end in every way."""
+"""The calls of a composition: every kind of RPC with every end, on a server and a channel with layers of interceptors."""
 
 import asyncio
 import inspect
-import secrets
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -16,38 +14,25 @@ from grpc_interceptor.exceptions import NotFound
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, use_span
 
 from observability.testing import eventually
-from tests.conformance.cases import KINDS, TIMEOUT_S, Seen, call_seen, error_seen
-from tests.conformance.endings import CODE, aborting, raising, rich, setting, slow, waits
-from tests.conformance.world import Loop
+from tests.conformance.case import MANY, TIMEOUT_S
+from tests.conformance.client_behaviours import until
+from tests.conformance.handler_endings import ENDINGS, SERVING, TRAILERS, Ending, raising
+from tests.conformance.handler_forms import aio_body, sync_body
+from tests.conformance.observations import Seen, aio_call_seen, call_seen, error_seen
+from tests.conformance.servers import Loop
 
 SERVICE = "composition.Cases"
 DEADLINE_S = 0.5
-MANY = ("unary_stream", "stream_stream")
+WORKERS = 40
 SENT = (("own", "a"), ("own", "b"))
-TRAILERS = (("trailing", "a"), ("trailing", "b"), ("trailing-bin", b"\x00\xff"))
-TRACING_KEYS = frozenset(
-    {"sentry-trace"}
-)  # random; OpenTelemetry's own are left out by tests.conformance.cases
-GONE = {"cancel": "CANCELLED", "leave": "CANCELLED"}  # whatever the client can see
+TRACING_KEYS = frozenset({"sentry-trace"})  # random; observations leave out OpenTelemetry's
 
 Layer = Callable[[Any], Any]  # from a channel to a channel
 
 
-@dataclass(frozen=True)
-class End:
-    """How a call ends: what the handler does last, and whether the client waits for it."""
-
-    act: Callable[[Any, Seen], Any]
-    drive: str = "whole"
-    timeout_s: float | None = TIMEOUT_S
-    kinds: tuple[str, ...] = KINDS
-    at_once: bool = False  # before the first response
-    entered: bool = True
-
-
 def fails_twice(context: Any, seen: Seen) -> Any:
     """Abort the first two attempts, answer the third."""
-    return context.abort(CODE.UNAVAILABLE, "not yet") if attempts(seen) < 3 else b"done"
+    return context.abort(grpc.StatusCode.UNAVAILABLE, "not yet") if attempts(seen) < 3 else b"done"
 
 
 def attempts(seen: Seen) -> int:
@@ -56,21 +41,21 @@ def attempts(seen: Seen) -> int:
 
 
 ENDS = {
-    "returns": End(lambda context, _: b"done"),
-    "raises": End(raising(lambda: ValueError("broken"))),
-    "sets code then raises": End(raising(lambda: ValueError("broken"), CODE.NOT_FOUND, "said before")),
-    "aborts": End(aborting(CODE.NOT_FOUND, "no such thing")),
-    "sets code": End(setting(CODE.ALREADY_EXISTS, "there already")),
-    "aborts with status": End(lambda context, _: context.abort_with_status(rich())),
-    "deadline passes": End(slow, timeout_s=DEADLINE_S),
-    "client cancels": End(waits, drive="cancel"),
-    "client leaves": End(waits, drive="leave", kinds=MANY),
+    "returns": ENDINGS["return"],
+    "raises": ENDINGS["raise"],
+    "sets code then raises": ENDINGS["set code then raise"],
+    "aborts": ENDINGS["abort"],
+    "sets code": ENDINGS["set code"],
+    "aborts with status": ENDINGS["abort with status"],
+    "deadline passes": replace(ENDINGS["slow"], timeout_s=DEADLINE_S),
+    "client cancels": SERVING["waits"],
+    "client leaves": SERVING["waits"],
 }
 MORE_ENDS = {
-    "raises a status": End(raising(lambda: NotFound("not there"))),
-    "fails twice": End(fails_twice, at_once=True),
-    "default deadline passes": End(slow, timeout_s=None),
-    "refused": End(lambda context, _: b"done", entered=False),
+    "raises a status": Ending(raising(lambda: NotFound("not there"))),
+    "fails twice": Ending(fails_twice, before=()),
+    "default deadline passes": replace(ENDINGS["slow"], timeout_s=None),
+    "refused": replace(ENDINGS["return"], entered=False),
 }
 ALL_ENDS = ENDS | MORE_ENDS
 
@@ -84,18 +69,28 @@ class Call:
 
     @property
     def method(self) -> str:
-        """The method, without its service."""
-        return f"{self.kind}.{self.end.replace(' ', '_')}"
+        """The method, as telemetry names it."""
+        return f"{SERVICE}/{self.kind}.{self.end.replace(' ', '_')}"
 
     @property
-    def path(self) -> str:
-        """The method's path."""
-        return f"/{SERVICE}/{self.method}"
-
-    @property
-    def what(self) -> End:
-        """Its end."""
+    def ending(self) -> Ending:
+        """What its handler does."""
         return ALL_ENDS[self.end]
+
+    @property
+    def streams(self) -> bool:
+        """Whether it has many responses."""
+        return self.kind in MANY
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the client does not wait for its end."""
+        return self.end.startswith("client")
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether it ends by its deadline."""
+        return "deadline" in self.end
 
 
 def message(value: Any) -> Any:
@@ -103,56 +98,14 @@ def message(value: Any) -> Any:
     return value if value is None else BytesValue(value=value)
 
 
-def sync_behavior(call: Call, seen: Seen) -> Any:
-    """The handler's function for a threaded server."""
+def with_trailers(ending: Ending) -> Ending:
+    """The ending, after trailing metadata has been set."""
 
-    def unary(request: Any, context: Any) -> Any:
-        with seen.handling(context):
-            for each in request if call.kind.startswith("stream") else [request]:
-                seen.take(each.value)
-            context.set_trailing_metadata(TRAILERS)
-            return message(call.what.act(context, seen))
-
-    def stream(request: Any, context: Any) -> Iterator[Any]:
-        with seen.handling(context):
-            for each in request if call.kind.startswith("stream") else [request]:
-                seen.take(each.value)
-            context.set_trailing_metadata(TRAILERS)
-            for response in [] if call.what.at_once else [b"1", b"2"]:
-                yield message(response)
-            yield message(call.what.act(context, seen))
-
-    return stream if call.kind in MANY else unary
-
-
-def aio_behavior(call: Call, seen: Seen) -> Any:
-    """The same for an asyncio server."""
-
-    async def begin(request: Any, context: Any) -> None:
-        if call.kind.startswith("stream"):
-            async for each in request:
-                seen.take(each.value)
-        else:
-            seen.take(request.value)
+    def act(context: Any, seen: Seen) -> Any:
         context.set_trailing_metadata(TRAILERS)
+        return ending.act(context, seen)
 
-    async def last(context: Any) -> Any:
-        result = call.what.act(context, seen)
-        return message(await result if inspect.isawaitable(result) else result)
-
-    async def unary(request: Any, context: Any) -> Any:
-        with seen.handling(context):
-            await begin(request, context)
-            return await last(context)
-
-    async def stream(request: Any, context: Any) -> Any:
-        with seen.handling(context):
-            await begin(request, context)
-            for response in [] if call.what.at_once else [b"1", b"2"]:
-                yield message(response)
-            yield await last(context)
-
-    return stream if call.kind in MANY else unary
+    return replace(ending, act=act)
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -160,10 +113,12 @@ class Handlers(grpc.GenericRpcHandler):
 
     def __init__(self, calls: Sequence[Call], flavour: str) -> None:
         self.seen = {call: Seen(flavour, True) for call in calls}
-        behavior = aio_behavior if flavour == "aio" else sync_behavior
+        body: Any = aio_body if flavour == "aio" else sync_body
         self._handlers = {
-            call.path: getattr(grpc, f"{call.kind}_rpc_method_handler")(
-                behavior(call, seen), BytesValue.FromString, BytesValue.SerializeToString
+            f"/{call.method}": getattr(grpc, f"{call.kind}_rpc_method_handler")(
+                body(call.kind, seen, with_trailers(call.ending), message=message),
+                BytesValue.FromString,
+                BytesValue.SerializeToString,
             )
             for call, seen in self.seen.items()
         }
@@ -174,26 +129,23 @@ class Handlers(grpc.GenericRpcHandler):
 
 
 class Pair:
-    """A server and a channel to it, with interceptors on both; flavour is "sync", "aio" or "plain"."""
+    """A server and a channel to it, with interceptors on both; to be closed."""
 
     def __init__(
         self,
         flavour: str,
         handlers: Handlers,
         loop: Loop,
-        server: Sequence[Any] = (),
-        client: Callable[[str], Sequence[Any]] = lambda target: (),
-        workers: int = 40,
-        limit: int | None = None,
+        server: Sequence[Any],
+        client: Callable[[str], Sequence[Any]],
     ) -> None:
-        self._loop, self.is_aio = loop, flavour != "sync"
+        self._loop, self.is_aio = loop, flavour == "aio"
         self._ends = ExitStack()
-        pool = self._ends.enter_context(ThreadPoolExecutor(workers))
-        options: dict[str, Any] = {"interceptors": list(server), "maximum_concurrent_rpcs": limit}
-        (self._start_aio if self.is_aio else self._start)(pool, options, handlers, client)
+        pool = self._ends.enter_context(ThreadPoolExecutor(WORKERS))
+        (self._start_aio if self.is_aio else self._start)(pool, list(server), handlers, client)
 
-    def _start(self, pool: Any, options: Any, handlers: Handlers, client: Any) -> None:
-        server = grpc.server(pool, **options)
+    def _start(self, pool: Any, interceptors: Any, handlers: Handlers, client: Any) -> None:
+        server = grpc.server(pool, interceptors=interceptors)
         server.add_generic_rpc_handlers((handlers,))
         target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
@@ -203,9 +155,9 @@ class Pair:
             channel = layer(channel) if callable(layer) else grpc.intercept_channel(channel, layer)
         self.channel: Any = channel
 
-    def _start_aio(self, pool: Any, options: Any, handlers: Handlers, client: Any) -> None:
+    def _start_aio(self, pool: Any, interceptors: Any, handlers: Handlers, client: Any) -> None:
         async def start() -> Any:
-            server = grpc.aio.server(pool, **options)
+            server = grpc.aio.server(pool, interceptors=interceptors)
             server.add_generic_rpc_handlers((handlers,))
             target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
             await server.start()
@@ -216,26 +168,20 @@ class Pair:
         self._ends.callback(lambda: self._loop.run(server.stop(0)))
         self._ends.callback(lambda: self._loop.run(self.channel.close()))
 
-    def stub(self, call: Call) -> Any:
-        """The multi-callable of a call's method."""
-        make = getattr(self.channel, call.kind)
-        return make(call.path, BytesValue.SerializeToString, BytesValue.FromString)
-
-    def make(self, call: Call, seen: Seen, trace_id: int = 0, wrap: Layer = lambda stub: stub) -> Any:
-        """Make the call below a caller's span; give what the client saw."""
-        client = Client(call, wrap(self.stub(call)), seen, trace_id or secrets.randbits(128))
+    def make(self, call: Call, seen: Seen, trace_id: int, wrap: Layer) -> Any:
+        """Make the call below a caller's span; give what the client saw. wrap is around the multi-callable."""
+        stub = getattr(self.channel, call.kind)(
+            f"/{call.method}", BytesValue.SerializeToString, BytesValue.FromString
+        )
+        client = Client(call, wrap(stub), seen, trace_id)
         with use_span(client.caller):
             return self._loop.run(client.run_aio()) if self.is_aio else client.run()
-
-    def close(self) -> None:
-        """Stop both."""
-        self._ends.close()
 
     def __enter__(self) -> "Pair":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._ends.close()
 
 
 class Client:
@@ -251,7 +197,7 @@ class Client:
 
     def _saw(self, seen: dict[str, Any]) -> dict[str, Any]:
         code = seen.get("code", "UNKNOWN") if "raised" in seen else "OK"
-        status = seen.pop("status", GONE.get(self._call.what.drive, code))
+        status = seen.pop("status", "CANCELLED" if self._call.is_left else code)
         return seen | {"responses": self._responses, "status": status, "left current": self._left_current}
 
     def _take(self, response: Any) -> None:
@@ -266,15 +212,15 @@ class Client:
         if self._call.kind.startswith("stream"):
             request = iter([message(b"first"), request])
         try:
-            return stub(request, timeout=self._call.what.timeout_s, metadata=SENT)
+            return stub(request, timeout=self._call.ending.timeout_s, metadata=SENT)
         finally:
             self._note()
 
     def run(self) -> dict[str, Any]:
         """Make it, blocking."""
-        act = {"whole": self._whole, "cancel": self._cancel, "leave": self._leave}[self._call.what.drive]
+        acts = {"client cancels": self._cancel, "client leaves": self._leave}
         try:
-            seen = act()
+            seen = acts.get(self._call.end, self._whole)()
         except Exception as error:
             seen = self._error(error)
         self._note()
@@ -285,7 +231,7 @@ class Client:
         return error_seen(error) | ({"status": named.name} if named else {})
 
     def _whole(self) -> dict[str, Any]:
-        if self._call.kind in MANY:
+        if self._call.streams:
             call = self._start(self._stub)
             for response in call:
                 self._take(response)
@@ -299,14 +245,14 @@ class Client:
         return call_seen(call)
 
     def _cancel(self) -> dict[str, Any]:
-        call = self._start(self._stub if self._call.kind in MANY else self._stub.future)
-        if self._call.kind in MANY:
+        call = self._start(self._stub if self._call.streams else self._stub.future)
+        if self._call.streams:
             self._take(next(call))
             self._take(next(call))
         eventually(self._seen.waiting.is_set)
         (call.cancel if hasattr(call, "cancel") else call.close)()  # a plain generator cannot cancel
         try:
-            ended: Any = [*call] if self._call.kind in MANY else call.result()
+            ended: Any = [*call] if self._call.streams else call.result()
         except Exception as error:
             return self._error(error) | call_seen(call)
         return {"ended": ended} | call_seen(call)
@@ -320,7 +266,7 @@ class Client:
 
     async def run_aio(self) -> dict[str, Any]:
         """Make it on asyncio."""
-        act = self._whole_aio if self._call.what.drive == "whole" else self._stop_aio
+        act = self._stop_aio if self._call.is_left else self._whole_aio
         with use_span(self.caller):
             try:
                 seen = await act()
@@ -331,7 +277,7 @@ class Client:
 
     async def _whole_aio(self) -> dict[str, Any]:
         call = await self._start_aio()
-        if self._call.kind in MANY:
+        if self._call.streams:
             async for response in call:
                 self._take(response)
         else:
@@ -345,16 +291,16 @@ class Client:
         call = self._start(self._stub)
         if not inspect.iscoroutine(call):
             return call
-        return await call if self._call.kind in MANY else asyncio.ensure_future(call)
+        return await call if self._call.streams else asyncio.ensure_future(call)
 
     async def _stop_aio(self) -> dict[str, Any]:
         """Cancel: after all that there is, or after the first response."""
         call = await self._start_aio()
-        first = 0 if self._call.kind not in MANY else 1 if self._call.what.drive == "leave" else 2
+        first = 0 if not self._call.streams else 1 if self._call.end == "client leaves" else 2
         responses = aiter(call) if first else None
         for _ in range(first):
             self._take(await anext(responses))  # type: ignore[arg-type]
-        await until(self._seen.waiting.is_set)
+        await until(self._seen.waiting.is_set, TIMEOUT_S)
         call.cancel()
         try:
             ended = [each async for each in responses] if responses else await call
@@ -363,25 +309,9 @@ class Client:
         return {"ended": ended} | await aio_call_seen(call)
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until it comes true, on asyncio."""
-    end = time.monotonic() + TIMEOUT_S
-    while not condition() and time.monotonic() < end:
-        await asyncio.sleep(0.01)
-
-
-async def aio_call_seen(call: Any) -> dict[str, Any]:
-    """What a client sees of an asyncio call that has ended, if that is what it has."""
-    if not hasattr(call, "code"):
-        return {}
-    names = ("code", "details", "initial_metadata", "trailing_metadata")
-    values = {name: await getattr(call, name)() for name in names}
-    return call_seen(type("Ended", (), {name: lambda _, n=name: values[n] for name in names})())
-
-
 def handler_saw(call: Call, seen: Seen) -> list[Any]:
     """What the handler saw, without what is random; the case lets go of it."""
-    events = seen.saw(call.what.entered)
+    events = seen.saw(call.ending.entered)
     seen.released.set()
     return [
         (event[0], [pair for pair in event[1] if pair[0] not in TRACING_KEYS])

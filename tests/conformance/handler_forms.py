@@ -8,97 +8,97 @@ from typing import Any
 
 import grpc
 
-from tests.conformance.cases import Seen
-from tests.conformance.endings import Ending
+from tests.conformance.handler_endings import Ending
+from tests.conformance.observations import Seen
 
 # An asyncio server sends a plain handler's response while the handler goes on; a status meanwhile gets lost.
 SETTLED_S = 0.03
 Body = Callable[[Any, Any], Any]
 
 
-def sync_body(kind: str, seen: Seen, ending: Ending) -> Body:
-    """The body of a plain handler: takes all requests, gives two responses if it streams, and ends."""
-    take = _take_stream if kind.startswith("stream") else _take_one
+def same(value: Any) -> Any:
+    return value
+
+
+def sync_body(kind: str, seen: Seen, ending: Ending, message: Callable[[Any], Any] = same) -> Body:
+    """The body of a plain handler: takes all requests, gives some responses if it streams, and ends.
+
+    message makes a response of what the ending gives.
+    """
 
     def unary(request: Any, context: Any) -> Any:
         with seen.handling(context):
-            take(seen, request)
-            return ending.act(context, seen)
+            _take_all(kind, seen, request)
+            return message(ending.act(context, seen))
 
     def stream(request: Any, context: Any) -> Any:
         with seen.handling(context):
-            take(seen, request)
-            for response in (b"1", b"2"):
-                yield response
+            _take_all(kind, seen, request)
+            for response in ending.before:
+                yield message(response)
                 seen.sent += 1
                 seen.note_span()
             if seen.flavour == "plain":
                 time.sleep(SETTLED_S)
             last = ending.act(context, seen)
             if last is not None:
-                yield last
+                yield message(last)
                 seen.sent += 1
 
     return stream if kind.endswith("stream") else unary
 
 
-def _take_one(seen: Seen, request: Any) -> None:
-    seen.take(request)
+def _take_all(kind: str, seen: Seen, request: Any) -> None:
+    for each in request if kind.startswith("stream") else [request]:
+        seen.take(each)
 
 
-def _take_stream(seen: Seen, requests: Any) -> None:
-    for request in requests:
-        seen.take(request)
-
-
-def aio_body(kind: str, seen: Seen, ending: Ending, by_read: bool = False) -> Body:
+def aio_body(
+    kind: str, seen: Seen, ending: Ending, by_read: bool = False, message: Callable[[Any], Any] = same
+) -> Body:
     """The same for an asyncio server; by_read reads and writes through the context."""
-    take = (_read_stream if by_read else _take_async_stream) if kind.startswith("stream") else _take_alone
 
     async def unary(request: Any, context: Any) -> Any:
         with seen.handling(context):
-            await take(seen, request, context)
-            return await _end(ending, context, seen)
+            await _take_all_aio(kind, seen, by_read, request, context)
+            return message(await _end(ending, context, seen))
 
     async def stream(request: Any, context: Any) -> Any:
         with seen.handling(context):
-            await take(seen, request, context)
-            for response in (b"1", b"2"):
-                yield response
+            await _take_all_aio(kind, seen, by_read, request, context)
+            for response in ending.before:
+                yield message(response)
                 seen.sent += 1
                 seen.note_span()
             last = await _end(ending, context, seen)
             if last is not None:
-                yield last
+                yield message(last)
                 seen.sent += 1
 
     async def write(request: Any, context: Any) -> None:
         with seen.handling(context):
-            await take(seen, request, context)
-            for response in (b"1", b"2"):
-                await context.write(response)
+            await _take_all_aio(kind, seen, by_read, request, context)
+            for response in ending.before:
+                await context.write(message(response))
                 seen.sent += 1
                 seen.note_span()
             last = await _end(ending, context, seen)
             if last is not None:
-                await context.write(last)
+                await context.write(message(last))
                 seen.sent += 1
 
     return unary if not kind.endswith("stream") else write if by_read else stream
 
 
-async def _take_alone(seen: Seen, request: Any, _: Any) -> None:
-    seen.take(request)
-
-
-async def _take_async_stream(seen: Seen, requests: Any, _: Any) -> None:
-    async for request in requests:
+async def _take_all_aio(kind: str, seen: Seen, by_read: bool, request: Any, context: Any) -> None:
+    if not kind.startswith("stream"):
         seen.take(request)
-
-
-async def _read_stream(seen: Seen, _: Any, context: Any) -> None:
-    while (request := await context.read()) is not grpc.aio.EOF:
-        seen.take(request)
+    elif by_read:
+        while (each := await context.read()) is not grpc.aio.EOF:
+            seen.take(each)
+    else:
+        async for each in request:
+            seen.take(each)
 
 
 async def _end(ending: Ending, context: Any, seen: Seen) -> Any:
