@@ -63,7 +63,7 @@ coverage: $(STAMP) $(GENERATED) ## run all tests and show which lines they do no
 bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write docs/cost.md (ARGS="--rounds 3 --only shipped")
 	PYTHONPATH=var/peers $(PY) -m benchmarks.cost $(ARGS)
 
-conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers, and write docs/conformance.md
+conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers: docs/conformance.md, and the cases by name in var/conformance/
 	PYTHONPATH=var/peers $(PY) -m tests.conformance
 
 lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contracts, generated files as their code has them, a proto that serves old clients

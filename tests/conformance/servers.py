@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import subprocess
 import tempfile
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from tests.certificate import certificate
 from tests.conformance.case import HAS_IPV6, Case, deserialize, serialize
 from tests.conformance.observations import Seen
 from tests.conformance.stacks import Stack
@@ -189,18 +189,3 @@ def _forward(listener: socket.socket, target: tuple[str, int], count: dict[str, 
 
     threading.Thread(target=pump, args=(client, server, "out"), daemon=True).start()
     pump(server, client, "in")
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A key and a certificate for localhost that it signs itself."""
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(key), "-out", str(cert)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, cert
