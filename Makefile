@@ -25,7 +25,7 @@ PYTHON ?= python3
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-run: $(STAMP) $(GENERATED) ## start both services here and print each trace (ARGS=--quiet for no traces)
+run: $(STAMP) $(GENERATED) ## start both services here, print each trace and serve a page of them (ARGS=--quiet for no traces)
 	@exec $(if $(FAULTS),env MARKETPLACE_FAULTS_PORT=9111 RECOMMENDATIONS_FAULTS_PORT=9112) $(PY) -m tools.run $(ARGS)
 
 faults: $(STAMP) $(GENERATED) ## list the faults that can be switched on, and what to expect of each

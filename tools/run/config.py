@@ -16,6 +16,9 @@ class Settings(ServiceSettings):
     """The settings of the pair, besides those of each of its services."""
 
     prometheus_port: int = Field(9090, ge=1, le=65535, description="Port of Prometheus beside the pair")
+    traces_port: int = Field(
+        5001, ge=1, le=65535, description="Port, on loopback, of the page of traces that `make run` serves"
+    )
 
 
 class Destination(NamedTuple):

@@ -4,19 +4,17 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-from rich.console import Console
 
 from services.marketplace.config import Settings as Marketplace
 from services.ports import PortTaken
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load
 from tools.run import prometheus
-from tools.run.config import Settings, destination, export_settings, stable_names
+from tools.run.config import Destination, Settings, destination, stable_names
 from tools.run.ports import Port, require_free, serves_grpc, serves_http
 from tools.run.processes import (
     STOP_WITHIN_S,
@@ -28,10 +26,11 @@ from tools.run.processes import (
     wait_until_ready,
     watch,
 )
-from tools.run.terminal import TracePrinter
-from tools.run.traces import Traces, receiver
+from tools.run.received import received
 
 DIRECTORY = Path("var")
+SERVICES = ("recommendations", "marketplace")
+LOOPBACK = "127.0.0.1"
 AFTER_GRACE_S = 1.3  # what a service may take to deliver its telemetry and end
 ANNOUNCEMENT = """\
 The bookshop is open.
@@ -41,6 +40,7 @@ The bookshop is open.
   its metrics                http://{ports.recommendations_metrics.address}/metrics
   Prometheus                 {prometheus}
   traces                     {traces}
+  traces in a browser        {page}
   logs                       {directory}/marketplace.log, {directory}/recommendations.log
 Ctrl-C stops it all.
 """
@@ -77,13 +77,18 @@ class Pair:
         self._tls, self._name = marketplace.recommendations_tls, marketplace.recommendations_host
         grace_s = recommendations.drain_s + recommendations.grace_s  # the shop's are the same variables
         self._stop_within_s = max(STOP_WITHIN_S, grace_s + AFTER_GRACE_S)
-        self._prometheus = Port("PROMETHEUS_PORT", "127.0.0.1", own.prometheus_port)
+        self._prometheus = Port("PROMETHEUS_PORT", LOOPBACK, own.prometheus_port)
+        self._page = Port("TRACES_PORT", LOOPBACK, own.traces_port)
         self._ports = Ports(
             Port("MARKETPLACE_PORT", own.bind_host, marketplace.marketplace_port),
             Port("MARKETPLACE_METRICS_PORT", own.bind_host, marketplace.marketplace_metrics_port),
             Port("RECOMMENDATIONS_PORT", own.bind_host, recommendations.recommendations_port),
             Port("RECOMMENDATIONS_METRICS_PORT", own.bind_host, recommendations.recommendations_metrics_port),
         )
+        self._metrics = {
+            "marketplace": self._ports.shop_metrics.address,
+            "recommendations": self._ports.recommendations_metrics.address,
+        }
 
     def run(self, stop: StopRequests, *, quiet: bool) -> None:
         """Start, announce, and stay until asked to stop. Raise PairError or PortTaken when that cannot be."""
@@ -91,7 +96,7 @@ class Pair:
         DIRECTORY.mkdir(exist_ok=True)
         where = destination(os.environ, quiet=quiet)
         with (
-            received(embedded=where.embedded, quiet=quiet) as variables,
+            self._traces(where, quiet=quiet) as (variables, page),
             supervised(stop, self._stop_within_s) as processes,
         ):
             checks = self._start(variables, processes)
@@ -101,7 +106,11 @@ class Pair:
             helper, words = self._start_prometheus(processes)
             sys.stdout.write(
                 ANNOUNCEMENT.format(
-                    ports=self._ports, prometheus=words, traces=where.words, directory=DIRECTORY
+                    ports=self._ports,
+                    prometheus=words,
+                    traces=where.words,
+                    page=page,
+                    directory=DIRECTORY,
                 )
             )
             watch([*checks], helper, stop)
@@ -109,7 +118,7 @@ class Pair:
 
     def _start(self, variables: Mapping[str, str], processes: list[Process]) -> Checks:
         environ = {**self._recommendations_host(), **os.environ, **stable_names(os.environ), **variables}
-        for name in ("recommendations", "marketplace"):
+        for name in SERVICES:
             command = [sys.executable, "-m", f"services.{name}"]
             processes.append(Process(name, command, environ, DIRECTORY))
         recommendations, marketplace = processes
@@ -121,25 +130,19 @@ class Pair:
     def _recommendations_host(self) -> Mapping[str, str]:
         host = self._ports.recommendations.address.rpartition(":")[0]
         # The shop's own default, localhost, is kept where it does: a certificate may name it.
-        return {} if host == "127.0.0.1" else {"RECOMMENDATIONS_HOST": host}
+        return {} if host == LOOPBACK else {"RECOMMENDATIONS_HOST": host}
 
     def _start_prometheus(self, processes: list[Process]) -> tuple[Process | None, str]:
-        targets = {
-            "marketplace": self._ports.shop_metrics.address,
-            "recommendations": self._ports.recommendations_metrics.address,
-        }
-        helper, words = prometheus.start(self._prometheus, targets, DIRECTORY)
+        helper, words = prometheus.start(self._prometheus, self._metrics, DIRECTORY)
         processes.extend(filter(None, [helper]))
         return helper, words
 
-
-@contextmanager
-def received(*, embedded: bool, quiet: bool) -> Iterator[Mapping[str, str]]:
-    """Show the traces that come; yield the variables with which the services send them."""
-    if not embedded:
-        yield {}
-        return
-    traces = Traces()
-    printer = TracePrinter(traces, Console(highlight=False, markup=False, emoji=False))
-    with closing(printer), closing(receiver((lambda _spans: None) if quiet else traces.add)) as taking:
-        yield export_settings(os.environ, taking.endpoint)
+    @contextmanager
+    def _traces(self, where: Destination, *, quiet: bool) -> Iterator[tuple[Mapping[str, str], str]]:
+        if not where.embedded:
+            yield {}, "not served: the traces do not come here"
+            return
+        logs = [DIRECTORY / f"{name}.log" for name in SERVICES]
+        shop = f"http://{self._ports.shop.address}"
+        with received(self._page, self._metrics, logs, shop, quiet=quiet) as variables_and_words:
+            yield variables_and_words

@@ -1,11 +1,11 @@
-"""Text of others, made safe for a terminal."""
+"""Text of others, made safe to show."""
 
 MAX_LENGTH = 200
 
 
-def printable(text: str) -> str:
-    """The text without characters that would steer a terminal or reorder a line, and not too long."""
+def printable(text: str, longest: int = MAX_LENGTH, also: str = "") -> str:
+    """The text, cut; what would steer a terminal or reorder a line is replaced, unless also has it."""
     return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for character in text[:MAX_LENGTH]
+        character if character.isprintable() or character in also else "\N{REPLACEMENT CHARACTER}"
+        for character in text[:longest]
     )

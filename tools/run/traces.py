@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -14,12 +15,24 @@ SETTLE_S = 1.0  # the services export every 0.3 s
 ORPHAN_S = 3.0  # for a root that may never come: it ran elsewhere, or was lost
 MAX_TRACES = 50
 MAX_SPANS = 100
+MAX_ATTRIBUTES = 64
+MAX_EVENTS = 16
+MAX_VALUE = 4000  # a stack
 STATUS_ATTRIBUTES = ("rpc.status_code", "http.response.status_code")
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that happened within a span."""
+
+    name: str
+    time_ns: int
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Span:
-    """What the terminal shows of a span."""
+    """What is shown of a span, its texts safe to print."""
 
     trace_id: str
     span_id: str
@@ -30,6 +43,10 @@ class Span:
     failed: bool
     start_ns: int
     end_ns: int
+    kind: str = ""
+    message: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    events: Sequence[Event] = ()
 
 
 @dataclass
@@ -113,4 +130,16 @@ def _span(service: str, span: trace_pb2.Span) -> Span:
         failed=failed,
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
+        kind=trace_pb2.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower(),
+        message=printable(span.status.message),
+        attributes=_texts(said),
+        events=[
+            Event(printable(event.name), event.time_unix_nano, _texts(attributes(event.attributes)))
+            for event in span.events[:MAX_EVENTS]
+        ],
     )
+
+
+def _texts(values: Attributes) -> dict[str, str]:
+    kept = islice(values.items(), MAX_ATTRIBUTES)
+    return {printable(name): printable(str(value), MAX_VALUE, "\n") for name, value in kept}

@@ -1,5 +1,7 @@
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -10,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import StatusCode, Tracer
 
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
-from tools.run.traces import MAX_SPANS, MAX_TRACES, ORPHAN_S, SETTLE_S, Span, Traces, receiver
+from tools.run.traces import MAX_SPANS, MAX_TRACES, MAX_VALUE, ORPHAN_S, SETTLE_S, Span, Traces, receiver
 
 
 class Clock:
@@ -103,7 +105,28 @@ def test_a_failed_span_without_status_attribute_says_error(traces: Traces, trace
     span = tracer.start_span("query")
     span.set_status(StatusCode.ERROR)
     span.end()
-    assert only(traces) == Span(ANY, ANY, "", "shop", "query", "ERROR", True, ANY, ANY)
+    assert only(traces) == Span(ANY, ANY, "", "shop", "query", "ERROR", True, ANY, ANY, "internal", events=[])
+
+
+def test_attributes_and_events_arrive(traces: Traces, tracer: Tracer) -> None:
+    """Values of all types are texts, those of an exception keep its lines, and each is cut."""
+    attributes: dict[str, Any] = {
+        "yes": True,
+        "size": 3,
+        "parts": ["a", "b"],
+        "long": "x" * 5000,
+        "clean": "a\x1bb",
+    }
+    with suppress(ValueError), tracer.start_as_current_span("query", attributes=attributes):
+        raise ValueError("wrong")
+    span = only(traces)
+    assert span.attributes == {
+        "yes": "True", "size": "3", "parts": "['a', 'b']", "long": "x" * MAX_VALUE, "clean": "a\ufffdb"
+    }  # fmt: skip
+    assert span.message == "ValueError: wrong"
+    (event,) = span.events
+    assert event.attributes["exception.stacktrace"].startswith("Traceback (most recent call last):\n")
+    assert span.start_ns <= event.time_ns <= span.end_ns
 
 
 def test_text_cannot_steer_the_terminal(traces: Traces, tracer: Tracer) -> None:

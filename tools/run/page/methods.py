@@ -1,0 +1,148 @@
+"""What the services' own /metrics say of the last minutes: rate, errors and durations of each method."""
+
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from observability.signals.tracing import SERVER_FAULTS
+from tools.web import ask
+
+EVERY_S = 5.0
+READS = 60  # five minutes
+NAMES = {  # of a sample: the side that it is of, and the label that says what it counts
+    "grpc_server_handled_total": ("server", "grpc_code"),
+    "grpc_server_handling_seconds_bucket": ("server", "le"),
+    "grpc_client_handled_total": ("client", "grpc_code"),
+    "grpc_client_handling_seconds_bucket": ("client", "le"),
+    "http_server_request_duration_seconds_count": ("server", "http_response_status_code"),
+    "http_server_request_duration_seconds_bucket": ("server", "le"),
+}
+
+
+class Place(NamedTuple):
+    """Which series a value is of: a bucket of durations (its bound, in seconds), or a status."""
+
+    service: str
+    side: str
+    method: str
+    what: float | str
+
+
+Values = Mapping[Place, float]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method in the last `seconds`: how many calls ended with each status, and how many in each bucket."""
+
+    service: str
+    side: str
+    name: str
+    seconds: float
+    statuses: Mapping[str, int]
+    buckets: Mapping[float, float]
+
+    @property
+    def count(self) -> int:
+        """How many calls ended."""
+        return sum(self.statuses.values())
+
+    @property
+    def rate(self) -> float:
+        """Calls a second."""
+        return self.count / self.seconds
+
+    @property
+    def errors(self) -> float:
+        """The share of calls that failed, 0 to 1: for a server its own faults, for a client all but OK."""
+        failed = sum(count for status, count in self.statuses.items() if self._is_error(status))
+        return failed / self.count if self.count else 0.0
+
+    def quantile_ms(self, share: float) -> float:
+        """The duration within which that share of the calls ended, interpolated as Prometheus does."""
+        wanted = share * max(self.buckets.values(), default=0)
+        below_s, below = 0.0, 0.0
+        for bound_s, count in sorted(self.buckets.items()):
+            if count >= wanted > below:
+                inside = (wanted - below) / (count - below)
+                return 1e3 * (below_s if bound_s == math.inf else below_s + (bound_s - below_s) * inside)
+            below_s, below = bound_s, count
+        return 0.0
+
+    def _is_error(self, status: str) -> bool:
+        if status.isdecimal():
+            return status >= "500"
+        return status in SERVER_FAULTS if self.side == "server" else status != "OK"
+
+
+class Recent:
+    """Reads /metrics of each service (its name to host:port) every few seconds, until it is closed."""
+
+    def __init__(self, addresses: Mapping[str, str]) -> None:
+        self._addresses = addresses
+        self._lock = threading.Lock()
+        self._reads: deque[tuple[float, Values]] = deque([(time.monotonic(), {})], READS + 1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="metrics-reader", daemon=True)
+        self._thread.start()
+
+    def methods(self) -> list[Method]:
+        """Each method that was called in the last minutes."""
+        with self._lock:
+            (then_s, before), now = self._reads[0], self._read()
+            seconds = max(time.monotonic() - then_s, 1.0)
+        grown: dict[tuple[str, str, str], dict[float | str, float]] = {}
+        for place, value in now.items():
+            # A service that was started again counts from zero.
+            growth = value - before.get(place, 0.0) if value >= before.get(place, 0.0) else value
+            if growth:
+                grown.setdefault(place[:3], {})[place.what] = growth
+        found = [Method(*name, seconds, *_parted(parts)) for name, parts in sorted(grown.items())]
+        return [method for method in found if method.count]
+
+    def close(self) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            with self._lock:
+                self._reads.append((time.monotonic(), self._read()))
+
+    def _read(self) -> Values:
+        """All values now; those of a service that does not answer are as they were."""
+        before, values = self._reads[-1][1], defaultdict[Place, float](float)
+        for service, address in self._addresses.items():
+            try:
+                text = ask(f"http://{address}/metrics").text
+            except OSError:
+                values.update({place: value for place, value in before.items() if place.service == service})
+                continue
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if place := _place(service, sample):
+                        values[place] += sample.value
+        return values
+
+
+def _place(service: str, sample: Sample) -> Place | None:
+    if sample.name not in NAMES:
+        return None
+    (side, label), labels = NAMES[sample.name], sample.labels
+    what = float(labels[label]) if label == "le" else labels[label]
+    if "grpc_method" in labels:
+        return Place(service, side, f"{labels['grpc_service']}/{labels['grpc_method']}", what)
+    return Place(service, side, f"{labels['http_request_method']} {labels['http_route']}", what)
+
+
+def _parted(parts: Mapping[float | str, float]) -> tuple[dict[str, int], dict[float, float]]:
+    statuses = {what: round(value) for what, value in parts.items() if isinstance(what, str)}
+    return statuses, {what: value for what, value in parts.items() if isinstance(what, float)}
