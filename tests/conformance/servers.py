@@ -13,10 +13,10 @@ from typing import Any
 
 import grpc
 
-from tests.certificate import certificate
 from tests.conformance.case import HAS_IPV6, Case, deserialize, serialize
 from tests.conformance.observations import Seen
 from tests.conformance.stacks import Stack
+from tools.certs import Authority
 
 STOPPING_S = 1.0  # a handler that raised SystemExit leaves its RPC open for ever
 MIGRATED = 128  # threads for plain handlers of an asyncio server: a stream that was left keeps its own
@@ -76,7 +76,8 @@ class World:
         self.stack, self.methods = stack, methods
         self._ends = ExitStack()
         self.folder = Path(self._ends.enter_context(tempfile.TemporaryDirectory()))
-        self.key, self.certificate = certificate(self.folder)
+        authority = Authority()
+        self._issued, self._ca = authority.issue("localhost"), authority.pem
         self.loop = Loop()
         self._pool = ThreadPoolExecutor(MIGRATED)
         self.targets: dict[tuple[str, str], str] = {}
@@ -116,7 +117,7 @@ class World:
             return
         unix = f"unix:{self.folder}/{flavour}.sock"
         server.add_insecure_port(unix)
-        secret = grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
+        secret = grpc.ssl_server_credentials([self._issued])
         self.targets |= {
             (flavour, "ipv4"): f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}",
             (flavour, "unix"): unix,
@@ -136,7 +137,7 @@ class World:
 
     def connect(self, target: str, transport: str = "ipv4") -> Any:
         """A new channel with the stack's interceptors; closed with the world."""
-        secret = grpc.ssl_channel_credentials(self.certificate.read_bytes())
+        secret = grpc.ssl_channel_credentials(self._ca)
         bare = grpc.secure_channel(target, secret) if transport == "tls" else grpc.insecure_channel(target)
         self._ends.callback(bare.close)
         return self.stack.channel(bare, target)
@@ -146,7 +147,7 @@ class World:
             interceptors = self.stack.aio_client(target)
             if transport != "tls":
                 return grpc.aio.insecure_channel(target, interceptors=interceptors)
-            secret = grpc.ssl_channel_credentials(self.certificate.read_bytes())
+            secret = grpc.ssl_channel_credentials(self._ca)
             return grpc.aio.secure_channel(target, secret, interceptors=interceptors)
 
         channel = self.loop.run(make())

@@ -20,7 +20,6 @@ from services.recommendations import RecommendationService
 from services.recommendations.catalogue import CategoryNotFound, InvalidRequest
 from services.recommendations.config import Settings
 from services.recommendations.errors import to_status
-from tests.certificate import certificate
 from tests.unit.services.recommending import Running
 
 ROOT = Path(__file__).parents[4]
@@ -132,28 +131,3 @@ def test_a_client_made_from_the_tutorials_file(running: Running, tmp_path: Path)
     subprocess.run([*protoc, f"--grpc_python_out={tmp_path}", proto.name], check=True)
     target = f"127.0.0.1:{running.port}"
     subprocess.run([sys.executable, "-c", TUTORIAL_CLIENT, target, str(tmp_path)], check=True)
-
-
-def test_mutual_tls(tmp_path: Path) -> None:
-    """With a client CA, a client with a certificate of it is served, and one without is not."""
-    key, cert = certificate(tmp_path)
-    server = Running(
-        Settings(
-            recommendations_port=0, drain_s=0, tls_key_file=key, tls_cert_file=cert, tls_client_ca_file=cert
-        )
-    )
-    request = RecommendationRequest(max_results=1)
-    try:
-        ca = cert.read_bytes()
-        known = grpc.ssl_channel_credentials(ca, key.read_bytes(), ca)
-        with grpc.secure_channel(f"localhost:{server.port}", known) as channel:
-            answer = RecommendationsStub(channel).Recommend(request, timeout=10)  # type: ignore[no-untyped-call]
-            assert len(answer.recommendations) == 1
-        stranger = grpc.ssl_channel_credentials(ca)
-        with (
-            grpc.secure_channel(f"localhost:{server.port}", stranger) as channel,
-            pytest.raises(grpc.RpcError),
-        ):
-            RecommendationsStub(channel).Recommend(request, timeout=2)  # type: ignore[no-untyped-call]
-    finally:
-        server.close()
