@@ -25,7 +25,7 @@ PORTS = 2750  # of each
 def free_ports(count: int) -> list[int]:
     """Ports on which nobody listens, below those that Linux hands out to clients; each worker has its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
-    lowest = 10_000 + worker * PORTS
+    lowest = 10_081 + worker * PORTS  # browsers refuse 10080
     ports: list[int] = []
     with ExitStack() as held:
         while len(ports) < count:
