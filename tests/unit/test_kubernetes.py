@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 import yaml
 
 from kubernetes import stack
+from observability.testing import eventually
 from services.marketplace.config import Settings as ShopSettings
 from services.recommendations import server
 from services.recommendations.config import Settings as RecommendationsSettings
 from services.settings import ServiceSettings
+from tests.e2e.processes import Service, free_ports
 from tools.certs import Authority
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +117,16 @@ def test_a_pod_runs_as_the_image_and_writes_where_compose_lets_it(name: str) -> 
     assert secured["capabilities"]["drop"] == composed["cap_drop"]
 
 
+def secret(folder: Path) -> dict[str, str]:
+    """The files that cert-manager would put into /tls, by where a pod has them."""
+    authority = Authority()
+    names = one("production/certificates.yaml", "Certificate", "recommendations")["dnsNames"]
+    key, chain = authority.issue(*names)
+    for file, content in (("ca.crt", authority.pem), ("tls.crt", chain), ("tls.key", key)):
+        (folder / file).write_bytes(content)
+    return {f"/tls/{file.name}": str(file) for file in folder.iterdir()}
+
+
 @both
 @overlays
 def test_settings_are_such_that_the_code_has_and_takes(
@@ -123,18 +136,40 @@ def test_settings_are_such_that_the_code_has_and_takes(
     known = {field.upper() for kind in SETTINGS.values() for field in kind.model_fields}
     given = variables(name, overlay)
     assert {key for key in given if not key.startswith("OTEL_")} - {"POD", "NAMESPACE"} <= known
-    mounted = {value: tmp_path / Path(value).name for value in given.values() if value.startswith("/tls/")}
-    authority = Authority()
-    key, certificate = authority.issue(name)
-    contents = {"tls.key": key, "tls.crt": certificate, "ca.crt": authority.pem}
-    for path in mounted.values():
-        path.write_bytes(contents[path.name])
+    files = secret(tmp_path)
     for key, value in given.items():
-        monkeypatch.setenv(key, str(mounted.get(value, value)))
+        monkeypatch.setenv(key, files.get(value, value))
     settings = SETTINGS[name]()
     for key, value in given.items():
-        if value not in mounted and key.lower() in SETTINGS[name].model_fields:
+        if value not in files and key.lower() in SETTINGS[name].model_fields:
             assert str(getattr(settings, key.lower())).removesuffix("/") in {value, f"{value}.0"}, key
+
+
+def test_the_probe_of_production_gets_an_answer(tmp_path: Path) -> None:
+    """Under mutual TLS, with the production overlay's variables, the probe's command says when the service is ready."""
+    (tmp_path / "tls").mkdir()
+    files = secret(tmp_path / "tls")
+    given = {
+        key: files.get(value, value) for key, value in variables("recommendations", "production").items()
+    }
+    port, metrics = free_ports(2)
+    given |= {"RECOMMENDATIONS_PORT": str(port), "RECOMMENDATIONS_METRICS_PORT": str(metrics)}
+    (patch,) = documents("production/tls-recommendations.yaml")
+    _, *command = patch["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["exec"]["command"]
+
+    def probe(**changed: str) -> int:
+        environ = os.environ | given | changed
+        return subprocess.run(
+            [sys.executable, *command], check=False, cwd=ROOT, env=environ, capture_output=True
+        ).returncode
+
+    assert probe() == 1
+    service = Service("recommendations", tmp_path, **given, OTEL_TRACES_EXPORTER="none")
+    try:
+        eventually(lambda: probe() == 0, 30)
+        assert probe(RECOMMENDATIONS_CA_FILE="") == 1
+    finally:
+        service.stop()
 
 
 def test_what_all_services_have_in_compose_both_have_in_a_cluster() -> None:
