@@ -83,12 +83,17 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 
 dashboards: $(STAMP) ## write grafana/dashboards/*.json and alerts.yml from their code
 	$(PY) -m grafana
+	$(PY) -m kubernetes
 
 reference: $(STAMP) $(GENERATED) ## write docs/reference.md from the docstrings of observability/
 	$(PY) -m tools.reference
 
 manifests: $(STAMP) ## write what kubernetes/ has of compose.yaml, alerts.yml and the dashboards
 	$(PY) -m kubernetes
+
+.PHONY: kubernetes-tools
+kubernetes-tools: ## build what test-stack checks kubernetes/ with (needs Go; with ARGS=apiserver a real API server)
+	tests/stack/cluster/build.sh $(ARGS)
 
 protobufs: $(GENERATED) ## generate the protobuf code
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from kubernetes import rules, stack
+from kubernetes import monitoring, stack
 
 HERE = Path(__file__).parent
 HEADER = "# Written by `make manifests` from {}.\n"
@@ -16,12 +16,12 @@ FILES = "compose.yaml: `kubectl apply --server-side -k .` is the stack in a clus
 
 def files() -> dict[Path, str]:
     """The files that there should be, with their text."""
+    production = HERE / "production"
     return {
         stack.ROOT / "kustomization.yaml": HEADER.format(FILES) + _yaml([_kustomization()]),
-        stack.ROOT / "grafana" / "kustomization.yaml": HEADER.format("grafana/dashboards")
-        + _yaml([_dashboards()]),
         HERE / "local" / "stack.yaml": HEADER.format(STACK) + _yaml(stack.manifests()),
-        HERE / "production" / "rules.yaml": HEADER.format("alerts.yml") + _yaml([rules.manifest()]),
+        production / "rules.yaml": HEADER.format("alerts.yml") + _yaml([monitoring.rules()]),
+        **{production / "dashboards" / name: text for name, text in monitoring.dashboards().items()},
     }
 
 
@@ -42,18 +42,6 @@ def _kustomization() -> dict[str, Any]:
     }
 
 
-def _dashboards() -> dict[str, Any]:
-    """For the sidecar of a Grafana that the cluster has: it loads what has this label."""
-    folder = stack.ROOT / "grafana"
-    names = sorted(str(path.relative_to(folder)) for path in folder.glob("dashboards/*.json"))
-    return {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "configMapGenerator": [{"name": "bookshop-dashboards", "files": names}],
-        "generatorOptions": {"labels": {"grafana_dashboard": "1"}, "disableNameSuffixHash": True},
-    }
-
-
 def _yaml(documents: list[dict[str, Any]]) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False, width=110)
 
@@ -67,6 +55,7 @@ def main() -> None:
             sys.exit(f"{names}: not what compose.yaml and alerts.yml say; run `make manifests`")
     else:
         for path in different:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(files()[path])
 
 

@@ -61,7 +61,8 @@ def ports(name: str) -> dict[str, int]:
 
 def literals(path: str) -> dict[str, str]:
     """What the ConfigMap of settings holds."""
-    (generator,) = documents(f"{path}/kustomization.yaml")[0]["configMapGenerator"]
+    generator = documents(f"{path}/kustomization.yaml")[0]["configMapGenerator"][0]
+    assert generator["name"] == "settings"
     return dict(literal.split("=", 1) for literal in generator["literals"])
 
 
@@ -259,6 +260,27 @@ def test_jobs_are_those_that_the_alerts_know() -> None:
             {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", key): value for key, value in rule.items()}
             for rule in endpoint["metricRelabelings"]
         ]
+
+
+def test_monitoring_leads_to_pages_of_the_cluster() -> None:
+    """No link of the alerts, of the dashboards or of the shop leads to this machine, and no dashboard is left out."""
+    (kustomization,) = documents("production/kustomization.yaml")
+    listed = {FOLDER / "production" / path for path in kustomization["configMapGenerator"][1]["files"]}
+    assert {path.name for path in listed} == {path.name for path in ROOT.glob("grafana/dashboards/*.json")}
+    for path in (*listed, FOLDER / "production" / "rules.yaml"):
+        assert "localhost" not in path.read_text()
+    assert "localhost" not in str(literals("production"))
+
+
+def test_alerts_of_the_stack_stay_with_it() -> None:
+    """Production has the alerts about the pair, and not those about parts that only the stack has."""
+    groups = one("production/rules.yaml", "PrometheusRule", "bookshop")["groups"]
+    there = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    here = yaml.safe_load((ROOT / "alerts.yml").read_text())["groups"]
+    assert there == {rule["alert"] for group in here for rule in group["rules"] if "alert" in rule} - {
+        "StackPartDown",
+        "Watchdog",
+    }
 
 
 def test_policies_name_ports_that_there_are() -> None:
