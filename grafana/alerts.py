@@ -59,21 +59,18 @@ def _objectives() -> list[dict[str, Any]]:
 
 def _services() -> list[dict[str, Any]]:
     """Whether the services are there. Prometheus finds them by DNS: one that is gone has no `up` any more."""
+    instances = f'count by (job) (up{{job=~"{SERVICES}"}})'
     down = f'count by (job) (up{{job=~"{SERVICES}"}} == 0)'
-
-    def instances(offset: str = "") -> str:
-        return f'count by (job) (up{{job=~"{SERVICES}"}}{offset})'
-
-    def newest(offset: str = "") -> str:
-        return f'max by (job) (process_start_time_seconds{{job=~"{SERVICES}"}}{offset})'
-
-    before = " offset 4m"
     absent = " or ".join(f'absent(up{{job="{service}"}})' for service in SERVICES.split("|"))
+    began = f'process_start_time_seconds{{job=~"{SERVICES}"}}'
+    # It comes back with the address that it had, or with a new one, while an old one is seen no more.
+    moved = f"count by (job) (last_over_time({began}[4m])) > count by (job) ({began})"
+    again = f"(changes({began}[4m]) > 0 or ({began} unless {began} offset 4m) and on (job) ({moved}))"
     return [
         _alert(
             "ServiceDown",
             "page",
-            f"{down} == {instances()} or {absent}",
+            f"{down} == {instances} or {absent}",
             "{{ $labels.job }} is down, for none of its instances answers ({{ $value }} seen).",
             "bookshop",
             "30s",
@@ -81,16 +78,15 @@ def _services() -> list[dict[str, Any]]:
         _alert(
             "InstanceDown",
             "ticket",
-            f"{down} < {instances()}",
+            f"{down} < {instances}",
             "{{ $value }} of the instances of {{ $labels.job }} cannot be scraped, and others can.",
             "telemetry",
             "1m",
         ),
-        # As many instances as before, and one that is younger: a crash, or a release. One more is none.
         _alert(
             "ServiceRestarted",
             "ticket",
-            f"{newest()} > {newest(before)} and {instances()} <= {instances(before)}",
+            f"max by (job) ({began}) and on (job) {again}",
             "A process of {{ $labels.job }} took the place of another at {{ $value | humanizeTimestamp }}.",
             "telemetry",
         ),

@@ -117,11 +117,12 @@ def _start_again(shop: Pair) -> None:
 def _story(code: int, directory: Path, shop: Pair, receiver: Receiver) -> Story:
     text = (directory / "said").read_text()
     said = dict(line.split(maxsplit=1) for line in text.splitlines())
-    found = re.search(r"/trace/(\w{32})", text)
-    trace_id = found[1] if found else ""
-    spans = [(name, span) for name, span in receiver.spans if span.trace_id.hex() == trace_id]
     logs = [directory / f"{service}.log" for service in VARIABLES]
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    found = re.search(r"/trace/(\w{32})", text)
+    unanswered = (line["trace_id"] for line in lines if line.get("status") == "UNAVAILABLE")
+    trace_id = found[1] if found else next(unanswered, "")
+    spans = [(name, span) for name, span in receiver.spans if span.trace_id.hex() == trace_id]
     kept = [line for line in lines if line.get("trace_id") == trace_id]
     return Story(code, said, (directory / "complained").read_text(), spans, kept)
 
