@@ -101,7 +101,7 @@ lock: ## resolve the ranges of pyproject.toml again, to the newest versions (nee
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
 		pyproject.toml --all-extras --group services --group dev --output-file requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --quiet \
-		pyproject.toml --extra flask --extra gunicorn --group services \
+		pyproject.toml --extra flask --extra gunicorn --extra http --group services \
 		--constraint requirements-dev.txt --output-file requirements.txt
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
 		pyproject.toml --all-extras --group services --group dev --resolution lowest-direct --output-file requirements-lowest.txt

@@ -29,7 +29,7 @@ METHODS = {"Recommend": SKY, "Check|Watch": GREEN, "": GREY}
 WINDOWS = {"5m": YELLOW, "1h": ORANGE, "6h": PURPLE, "3d": SKY}
 OBJECTIVES = {"answered": SKY, "fast": ORANGE}
 REASONS = {"queue_full": ORANGE, "export_failed|write_failed": RED, "shutdown": GREY}
-QUEUES = {"records": SKY, "lines": ORANGE}
+QUEUES = {"records": SKY, "lines": ORANGE, "exported": PURPLE}
 MESSAGES = {"sent": SKY, "received": ORANGE}
 SIGNALS = {"tracing": SKY, "metrics": ORANGE, "logs": PURPLE, "": GREY}
 

@@ -140,10 +140,12 @@ def _spans() -> Row:
         graph(
             "Records and lines that wait",
             "Ended calls and pages that no signal has seen yet (at 8192 new ones are dropped), and log "
-            "lines that standard output has not taken. A line that only climbs is a reader that stopped.",
+            "lines that standard output, or the log store, has not taken. What only climbs is a reader that "
+            "stopped.",
             "none",
             Query(f"max by (job) (telemetry_record_queue_length{SERVICE})", "records {{job}}"),
             Query(f"max by (job) (telemetry_log_queue_length{SERVICE})", "lines {{job}}"),
+            Query(f"max by (job) (telemetry_log_record_queue_length{SERVICE})", "exported lines {{job}}"),
             shades=colours.QUEUES,
         ),
         graph(
@@ -165,6 +167,30 @@ def _spans() -> Row:
             "cps",
             Query(
                 f"sum by (reason, job) (rate(telemetry_log_lines_dropped_total{SERVICE}[$__rate_interval]))",
+                "{{reason}} {{job}}",
+            ),
+            shades=colours.REASONS,
+            width=HALF,
+        ),
+        graph(
+            "Log lines exported",
+            "Log lines per second that reached the log store. 0 under load: docs/runbooks/StackPartDown.md.",
+            "cps",
+            Query(
+                f"sum by (job) (rate(telemetry_log_records_exported_total{SERVICE}[$__rate_interval]))",
+                "{{job}}",
+            ),
+            shades=colours.SERVICES,
+            width=HALF,
+        ),
+        graph(
+            "Log lines lost on the way to the store",
+            "Log lines per second that the log store did not get, by reason; standard output has them. "
+            "Empty is good: none was lost.",
+            "cps",
+            Query(
+                "sum by (reason, job) (rate("
+                f"telemetry_log_records_dropped_total{SERVICE}[$__rate_interval])) > 0",
                 "{{reason}} {{job}}",
             ),
             shades=colours.REASONS,

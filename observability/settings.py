@@ -32,7 +32,7 @@ RATIO_SAMPLERS: dict[str, Callable[[float], Sampler]] = {
     "traceidratio": TraceIdRatioBased,
     "parentbased_traceidratio": ParentBasedTraceIdRatio,
 }
-EXPORTERS = ("otlp", "console", "none")
+OWN_EXPORTERS = ("otlp", "console", "none")  # written in any case
 EXPORTERS_GROUP = "opentelemetry_traces_exporter"
 SAMPLERS_GROUP = "opentelemetry_traces_sampler"
 COUNT = 128
@@ -42,24 +42,34 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the environment says; times are in seconds.
+class Edge:
+    """How a signal leaves the process; times are in seconds.
 
-    `service_name` is None where the code's name holds; `traces_exporters` are names, none of them "none";
-    `otlp_endpoint` and `otlp_insecure` are gRPC's.
+    `exporters` are names, none of them "none"; `endpoint` and `insecure` are those of OTLP over gRPC.
+    """
+
+    exporters: tuple[str, ...]
+    protocol: str
+    endpoint: str
+    insecure: bool
+    compression: str
+    timeout_s: float
+    max_queue_size: int
+    max_export_batch_size: int
+    schedule_delay_s: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; `service_name` is None where the code's name holds.
+
+    `lines` is None where log lines are not exported.
     """
 
     sdk_disabled: bool
     service_name: str | None
-    traces_exporters: tuple[str, ...]
-    otlp_protocol: str
-    otlp_endpoint: str
-    otlp_insecure: bool
-    otlp_compression: str
-    otlp_timeout_s: float
-    max_queue_size: int
-    max_export_batch_size: int
-    schedule_delay_s: float
+    spans: Edge
+    lines: Edge | None
     old_rpc_names: bool
     excluded_services: tuple[str, ...]
     excluded_urls: str
@@ -67,23 +77,15 @@ class Settings:
 
 def read() -> Settings:
     """Read the environment. Never raises, and never writes it."""
-    queue_size = _number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, minimum=1)
-    batch_size = _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, minimum=1)
-    timeout_ms = _number("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, minimum=1)
-    protocol = _choice("PROTOCOL", PROTOCOLS, "grpc")
-    endpoint = _otlp("ENDPOINT") or GRPC_ENDPOINT
+    installed = {entry.name for entry in entry_points(group=EXPORTERS_GROUP)}
+    spans = _exporters("OTEL_TRACES_EXPORTER", {*OWN_EXPORTERS, *installed}, "otlp")
+    # The specification's default is otlp; a service whose lines somebody reads already should not send them.
+    lines = _exporters("OTEL_LOGS_EXPORTER", {"otlp", "none"}, "none")
     return Settings(
         sdk_disabled=_boolean("OTEL_SDK_DISABLED"),
         service_name=_text("OTEL_SERVICE_NAME") or None,
-        traces_exporters=_exporters(),
-        otlp_protocol=protocol,
-        otlp_endpoint=endpoint,
-        otlp_insecure=_is_insecure(endpoint),
-        otlp_compression=_choice("COMPRESSION", PROTOCOLS[protocol], "none"),
-        otlp_timeout_s=_number("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", timeout_ms, minimum=1) / 1e3,
-        max_queue_size=queue_size,
-        max_export_batch_size=min(batch_size, queue_size),
-        schedule_delay_s=_number("OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1e3,
+        spans=_edge("TRACES", spans, "OTEL_BSP", 5_000),
+        lines=_edge("LOGS", lines, "OTEL_BLRP", 1_000) if lines else None,
         old_rpc_names="rpc/dup" in _words("OTEL_SEMCONV_STABILITY_OPT_IN"),
         excluded_services=_words("OTEL_PYTHON_GRPC_EXCLUDED_SERVICES"),
         excluded_urls=_text("OTEL_PYTHON_FLASK_EXCLUDED_URLS") or _text("OTEL_PYTHON_EXCLUDED_URLS"),
@@ -169,13 +171,29 @@ def _boolean(variable: str) -> bool:
     return text.lower() == "true"
 
 
-def _otlp(name: str) -> str:
-    """What is said of the exporter of spans, or else of all exporters."""
-    return _text(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or _text(f"OTEL_EXPORTER_OTLP_{name}")
+def _edge(signal: str, exporters: tuple[str, ...], queue: str, delay_ms: int) -> Edge:
+    """What is said of the exporter of the signal, or else of all exporters, and of the signal's queue."""
+    own, common = f"OTEL_EXPORTER_OTLP_{signal}", "OTEL_EXPORTER_OTLP"
+    timeout_ms = _number(f"{common}_TIMEOUT", 10_000, minimum=1)
+    queue_size = _number(f"{queue}_MAX_QUEUE_SIZE", 2048, minimum=1)
+    protocol = _choice((f"{own}_PROTOCOL", f"{common}_PROTOCOL"), PROTOCOLS, "grpc")
+    compressions = PROTOCOLS[protocol]
+    endpoint = _text(f"{own}_ENDPOINT") or _text(f"{common}_ENDPOINT") or GRPC_ENDPOINT
+    return Edge(
+        exporters=exporters,
+        protocol=protocol,
+        endpoint=endpoint,
+        insecure=_is_insecure(endpoint, (f"{own}_INSECURE", f"{common}_INSECURE")),
+        compression=_choice((f"{own}_COMPRESSION", f"{common}_COMPRESSION"), compressions, "none"),
+        timeout_s=_number(f"{own}_TIMEOUT", timeout_ms, minimum=1) / 1e3,
+        max_queue_size=queue_size,
+        max_export_batch_size=min(_number(f"{queue}_MAX_EXPORT_BATCH_SIZE", 512, minimum=1), queue_size),
+        schedule_delay_s=_number(f"{queue}_SCHEDULE_DELAY", delay_ms) / 1e3,
+    )
 
 
-def _choice(name: str, choices: Iterable[str], default: str) -> str:
-    for variable in (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+def _choice(variables: tuple[str, str], choices: Iterable[str], default: str) -> str:
+    for variable in variables:
         if text := _text(variable):
             if text.lower() in choices:
                 return text.lower()
@@ -183,25 +201,23 @@ def _choice(name: str, choices: Iterable[str], default: str) -> str:
     return default
 
 
-def _is_insecure(endpoint: str) -> bool:
+def _is_insecure(endpoint: str, variables: tuple[str, str]) -> bool:
     """Whether gRPC goes without TLS; the endpoint's scheme wins, if it has one."""
     if "://" in endpoint:
         return endpoint.lower().startswith("http://")
-    own = "OTEL_EXPORTER_OTLP_TRACES_INSECURE"
-    return _boolean(own if _text(own) else "OTEL_EXPORTER_OTLP_INSECURE")
+    own, common = variables
+    return _boolean(own if _text(own) else common)
 
 
-def _exporters() -> tuple[str, ...]:
-    variable = "OTEL_TRACES_EXPORTER"
-    installed = {entry.name for entry in entry_points(group=EXPORTERS_GROUP)}
+def _exporters(variable: str, known: set[str], default: str) -> tuple[str, ...]:
     chosen: list[str] = []
     for word in _words(variable):
-        name = word.lower() if word.lower() in EXPORTERS else word
-        if name in EXPORTERS or name in installed:
+        name = word.lower() if word.lower() in OWN_EXPORTERS else word
+        if name in known:
             chosen.append(name)
         else:
-            _ignore(variable, f"a list of {_listed({*EXPORTERS, *installed})}", word)
-    return tuple(name for name in dict.fromkeys(chosen or ("otlp",)) if name != "none")
+            _ignore(variable, f"a list of {_listed(known)}", word)
+    return tuple(name for name in dict.fromkeys(chosen or (default,)) if name != "none")
 
 
 def _listed(names: Iterable[str]) -> str:

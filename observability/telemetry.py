@@ -29,8 +29,9 @@ from observability.grpc.target import address_of
 from observability.journal import Journal
 from observability.settings import read, sampler, span_limits
 from observability.signals import exporters
-from observability.signals.export import SpanQueue
+from observability.signals.export import ExportQueue, SpanQueue
 from observability.signals.families import Families, shared
+from observability.signals.log_export import LineQueue
 from observability.signals.logs import Capture, Logs, LogStream
 from observability.signals.metrics import BUCKETS_S, ExtraLabel, Metrics, Options
 from observability.signals.own import OwnMetrics
@@ -133,11 +134,12 @@ class Telemetry:
         self._metrics = Metrics(self.journal, self._families, self._own, options)
         for side in ("server", "client"):
             self._metrics.view(side)
-        self._stream = LogStream(log_stream or sys.stdout, self.service, self.tally)
         self._capture: Capture | None = None
         self._queue = self._processor() if tracer_provider is None else None
         self._spans = self._call_spans(tracer_provider, version)
         self.tracer_provider = tracer_provider or self._spans.provider  # type: ignore[attr-defined]
+        self._lines = self._line_queue()
+        self._stream = LogStream(log_stream or sys.stdout, self.service, self.tally, self._lines)
         self._tracing = Tracing(
             self._spans,
             self.tally,
@@ -154,9 +156,26 @@ class Telemetry:
 
     def _processor(self) -> SpanProcessor | None:
         """Where finished spans go."""
-        if self._settings.sdk_disabled or not self._settings.traces_exporters:
+        edge = self._settings.spans
+        if self._settings.sdk_disabled or not edge.exporters:
             return None
-        return SpanQueue(lambda: exporters.make(self._settings), self._settings, self.tally)
+        return SpanQueue(lambda: exporters.make(edge), edge, self.tally)
+
+    def _line_queue(self) -> LineQueue | None:
+        """Where log lines go beside the stream."""
+        edge = self._settings.lines
+        if self._settings.sdk_disabled or edge is None:
+            return None
+        return LineQueue(edge, self._resource, self.tally)
+
+    @property
+    def _resource(self) -> Resource:
+        resource: Resource = getattr(self.tracer_provider, "resource", Resource.get_empty())
+        return resource
+
+    def _queues(self) -> list[ExportQueue[Any]]:
+        """Those with exporters behind them that are ours."""
+        return [queue for queue in (self._queue, self._lines) if isinstance(queue, ExportQueue)]
 
     def _call_spans(self, provider: trace.TracerProvider | None, version: str) -> CallSpans:
         if provider is not None:
@@ -176,9 +195,10 @@ class Telemetry:
         self._own.watch("telemetry_record_queue_length", self.journal.__len__)
         self._own.watch("telemetry_log_queue_length", self._stream.lines.__len__)
         if isinstance(self._queue, SpanQueue):
-            self._own.watch("telemetry_span_queue_length", self._queue.spans.__len__)
-        resource = getattr(self.tracer_provider, "resource", Resource.get_empty())
-        instance = "" if shared() else str(resource.attributes.get("service.instance.id", ""))
+            self._own.watch("telemetry_span_queue_length", self._queue.waiting.__len__)
+        if self._lines is not None:
+            self._own.watch("telemetry_log_record_queue_length", self._lines.waiting.__len__)
+        instance = "" if shared() else str(self._resource.attributes.get("service.instance.id", ""))
         info = self._families.family(
             Gauge,
             "target_info",
@@ -291,6 +311,7 @@ class Telemetry:
 
         done = self.journal.flush(timeout_s)
         done = self._stream.lines.flush(left()) and done
+        done = (self._lines is None or self._lines.waiting.flush(left())) and done
         return self._spans.flush(left()) and done
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
@@ -312,18 +333,20 @@ class Telemetry:
             self._capture.end()
             self._capture = None
         self._stream.close(max(end - time.monotonic(), MIN_S))
+        if self._lines is not None:
+            self._lines.end(max(end - time.monotonic(), MIN_S))
         self._metrics.shutdown()
 
     def hold(self) -> None:
         """Before a fork: no thread of ours is in the midst of the metrics, or of making an exporter."""
         self._families.lock.acquire()
-        if isinstance(self._queue, SpanQueue):
-            self._queue.hold()
+        for queue in self._queues():
+            queue.hold()
 
     def release(self) -> None:
         """After a fork, in the parent."""
-        if isinstance(self._queue, SpanQueue):
-            self._queue.release()
+        for queue in self._queues():
+            queue.release()
         self._families.lock.release()
 
     def begin(self) -> None:
@@ -332,8 +355,8 @@ class Telemetry:
         self.tally.begin()
         self.journal.begin()
         self._stream.lines.begin()
-        if isinstance(self._queue, SpanQueue):
-            self._queue.begin()
+        for queue in self._queues():
+            queue.begin()
         self._spans.begin()
         self._metrics.begin()
         for server, _ in self._servers:

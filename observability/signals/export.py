@@ -1,7 +1,8 @@
-"""The way of finished spans to the exporters: a bounded queue, a thread, and counts of the outcome."""
+"""The way to the exporters, of what has ended: a bounded queue, a thread, and counts of the outcome."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -9,33 +10,46 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from observability.mailbox import Mailbox
-from observability.settings import Settings
+from observability.settings import Edge
 from observability.signals.exporters import export
 from observability.tally import Tally
 
 END_S = 1.0  # what an export that has been ended may take to say so
 
+T = TypeVar("T")
 
-class SpanQueue(SpanProcessor):
-    """Batches sampled spans for the exporters; what cannot be queued or delivered is dropped and counted.
 
-    make gives the exporters; it is called on the queue's thread, when there is the first span to export, and
-    again in a forked child: an exporter's channel does not survive a fork.
+class ExportQueue(Generic[T]):
+    """Batches what is put in for the exporters; what cannot be queued or delivered is dropped and counted.
+
+    - what: what goes through it, as the counters telemetry_<what>_exported and telemetry_<what>_dropped say.
+    - make: gives the exporters; it is called on the queue's thread, when there is the first batch to export,
+      and again in a forked child: an exporter's channel does not survive a fork.
+    - send: gives an exporter a batch, and returns how many were delivered and how many were lost.
     """
 
-    def __init__(self, make: Callable[[], list[SpanExporter]], settings: Settings, tally: Tally) -> None:
+    def __init__(
+        self,
+        what: str,
+        make: Callable[[], list[Any]],
+        send: Callable[[Any, Sequence[T]], tuple[int, int]],
+        edge: Edge,
+        tally: Tally,
+    ) -> None:
+        self._exported, self._dropped = f"telemetry_{what}_exported", f"telemetry_{what}_dropped"
         self._make = make
+        self._give = send
         self._tally = tally
-        self._exporters: list[SpanExporter] | None = None
+        self._exporters: list[Any] | None = None
         self._beginning = threading.Lock()
-        self.spans = Mailbox(
-            "spans",
+        self.waiting: Mailbox[T] = Mailbox(
+            what,
             self._export,
             lambda: tally.failure("export"),
-            limit=settings.max_queue_size,
-            batch=settings.max_export_batch_size,
-            enough=settings.max_export_batch_size,
-            delay_s=settings.schedule_delay_s,
+            limit=edge.max_queue_size,
+            batch=edge.max_export_batch_size,
+            enough=edge.max_export_batch_size,
+            delay_s=edge.schedule_delay_s,
         )
 
     def hold(self) -> None:
@@ -51,33 +65,25 @@ class SpanQueue(SpanProcessor):
         """Start from nothing, as a forked child does."""
         self._beginning = threading.Lock()
         self._exporters = None
-        self.spans.begin()
+        self.waiting.begin()
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing to do before a span ends."""
+    def put(self, item: T) -> None:
+        """Take what has ended; never waits."""
+        if not self.waiting.put(item):
+            self._tally.add(self._dropped, "shutdown" if self.waiting.is_closed else "queue_full")
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """Take a finished span; never waits."""
-        if span.context is not None and span.context.trace_flags.sampled and not self.spans.put(span):
-            reason = "shutdown" if self.spans.is_closed else "queue_full"
-            self._tally.add("telemetry_spans_dropped", reason)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Export what waits; False when it is not done in time."""
-        return self.spans.flush(timeout_millis / 1e3)
-
-    def shutdown(self, timeout_s: float = 5.0) -> None:
+    def end(self, timeout_s: float) -> None:
         """Export what waits, for at most timeout_s seconds; what is left then is dropped and counted."""
-        self._tally.add("telemetry_spans_dropped", "shutdown", self.spans.close(timeout_s))
+        self._tally.add(self._dropped, "shutdown", self.waiting.close(timeout_s))
         exporters, self._exporters = self._exporters or [], []
         for exporter in exporters:
             try:
                 exporter.shutdown()  # ends an export that hangs
             except Exception:
                 self._tally.failure("export")
-        self.spans.join(END_S)
+        self.waiting.join(END_S)
 
-    def _export(self, batch: list[ReadableSpan]) -> None:
+    def _export(self, batch: list[T]) -> None:
         with suppress_instrumentation():
             if self._exporters is not None:
                 self._send(batch, self._exporters)
@@ -86,10 +92,33 @@ class SpanQueue(SpanProcessor):
                 self._exporters = self._make()
                 self._send(batch, self._exporters)
 
-    def _send(self, batch: list[ReadableSpan], exporters: list[SpanExporter]) -> None:
+    def _send(self, batch: list[T], exporters: list[Any]) -> None:
         if not exporters:  # none of those that the settings name could be made
-            self._tally.add("telemetry_spans_dropped", "export_failed", len(batch))
+            self._tally.add(self._dropped, "export_failed", len(batch))
         for exporter in exporters:
-            delivered, lost = export(exporter, batch)
-            self._tally.add("telemetry_spans_exported", "", delivered)
-            self._tally.add("telemetry_spans_dropped", "export_failed", lost)
+            delivered, lost = self._give(exporter, batch)
+            self._tally.add(self._exported, "", delivered)
+            self._tally.add(self._dropped, "export_failed", lost)
+
+
+class SpanQueue(ExportQueue[ReadableSpan], SpanProcessor):
+    """Takes the sampled spans that the SDK's provider has ended."""
+
+    def __init__(self, make: Callable[[], list[SpanExporter]], edge: Edge, tally: Tally) -> None:
+        super().__init__("spans", make, export, edge, tally)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing to do before a span ends."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a finished span; never waits."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self.put(span)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what waits; False when it is not done in time."""
+        return self.waiting.flush(timeout_millis / 1e3)
+
+    def shutdown(self, timeout_s: float = 5.0) -> None:
+        """Export what waits, for at most timeout_s seconds."""
+        self.end(timeout_s)

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 
 from observability.mailbox import PAUSE_S
-from observability.settings import EXPORTERS_GROUP, Settings
+from observability.settings import EXPORTERS_GROUP, Edge
 from observability.signals.otlp import Encoder
 
 MAX_BYTES = 4 * 1024 * 1024  # what a gRPC server takes by default
@@ -29,36 +29,36 @@ EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 logger = logging.getLogger(__name__)
 
 
-def make(settings: Settings) -> list[SpanExporter]:
+def make(edge: Edge) -> list[SpanExporter]:
     """The exporters. One that cannot be made is reported by one line, and the others do without it."""
     made: list[SpanExporter] = []
-    for name in settings.traces_exporters:
+    for name in edge.exporters:
         try:
-            made.append(_make(name, settings))
+            made.append(_make(name, edge))
         except Exception as error:
             logger.error("spans are not exported by %s: %s", name, error)
     return made
 
 
-def _make(name: str, settings: Settings) -> SpanExporter:
+def _make(name: str, edge: Edge) -> SpanExporter:
     if name == "console":
         return ConsoleSpanExporter(out=sys.stdout)
     if name != "otlp":
         (entry, *_) = entry_points(group=EXPORTERS_GROUP, name=name)
         exporter: SpanExporter = entry.load()()
         return exporter
-    if settings.otlp_protocol == "grpc":
+    if edge.protocol == "grpc":
         return GrpcExporter(
-            endpoint=settings.otlp_endpoint,
-            insecure=settings.otlp_insecure,
-            compression=COMPRESSIONS[settings.otlp_compression],
-            timeout=settings.otlp_timeout_s,
+            endpoint=edge.endpoint,
+            insecure=edge.insecure,
+            compression=COMPRESSIONS[edge.compression],
+            timeout=edge.timeout_s,
         )
     try:
-        return HttpExporter(settings)
+        return HttpExporter(edge)
     except ImportError:
         raise RuntimeError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL {settings.otlp_protocol} needs the extra `http` of this package"
+            f"OTEL_EXPORTER_OTLP_PROTOCOL {edge.protocol} needs the extra `http` of this package"
         ) from None
 
 
@@ -89,13 +89,11 @@ def _delivered(exporter: SpanExporter, spans: Sequence[ReadableSpan], errors: li
 class HttpExporter(SpanExporter):
     """Sends spans by OTLP over HTTP, configured by OTEL_EXPORTER_OTLP_*. Without the extra: ImportError."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, edge: Edge) -> None:
         from opentelemetry.exporter.otlp.proto.http import Compression
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Exporter
 
-        self._exporter: Any = Exporter(
-            timeout=settings.otlp_timeout_s, compression=Compression(settings.otlp_compression)
-        )
+        self._exporter: Any = Exporter(timeout=edge.timeout_s, compression=Compression(edge.compression))
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send the spans; raises when one cannot be encoded, which the exporter itself does not report."""

@@ -12,13 +12,14 @@ import time
 import traceback
 from collections.abc import Sequence
 from functools import lru_cache
-from json.encoder import JSONEncoder
 from typing import Any, TextIO
 
 from opentelemetry.trace import Span, get_current_span
 
 from observability.call import FAULTS, Call, Record
 from observability.mailbox import Mailbox
+from observability.signals.export import ExportQueue
+from observability.signals.line import Line, encoded
 from observability.signals.redaction import Redaction
 from observability.tally import Tally
 
@@ -31,7 +32,6 @@ WARNINGS = frozenset(
     {"FAILED_PRECONDITION", "OUT_OF_RANGE", "ABORTED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 )
 EVENTS = {"server": "grpc.server.call", "client": "grpc.client.call"}
-LINE = ("time", "level", "service", "event", "trace_id", "span_id")
 LOGGING_LEVELS = {"WARNING": "warn", "CRITICAL": "error"}
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 STRUCTLOG = frozenset({"_logger", "_name", "_record", "event", "exc_info"})
@@ -42,14 +42,17 @@ EXPORTER_INTERVAL_S = 60.0
 class LogStream:
     """Writes JSON lines to a text stream, on a thread of its own: a reader that stops stops nobody else.
 
-    Lines that do not fit into the queue, or cannot be written, are dropped and counted.
+    Lines that do not fit into the queue, or cannot be written, are dropped and counted. exported: a queue
+    that gets them, too.
     """
 
-    def __init__(self, stream: TextIO, service: str, tally: Tally) -> None:
+    def __init__(
+        self, stream: TextIO, service: str, tally: Tally, exported: ExportQueue[Line] | None = None
+    ) -> None:
         self.stream = stream
+        self._exported = exported
         self._service = service
         self._tally = tally
-        self._encode = JSONEncoder(ensure_ascii=False, check_circular=False, default=_text).encode
         self.lines = Mailbox(
             "logs",
             self._write,
@@ -61,26 +64,29 @@ class LogStream:
             size=len,
         )
 
-    def line(self, time_ns: int, level: str, event: str, span: Span | None) -> dict[str, Any]:
-        """What a line begins with: time, level, service, event, the ids of the trace (if there is one)."""
+    def write(self, time_ns: int, level: str, event: str, span: Span | None, fields: dict[str, Any]) -> None:
+        """Write one line: time, level, service, event, the ids of the trace (if any), and the fields.
+
+        A field that has the name of one of the first is left out.
+        """
         line: dict[str, Any] = {
             "time": rfc_3339(time_ns), "level": level, "service": self._service, "event": event,
         }  # fmt: skip
-        if span is not None and (ids := span.get_span_context()).is_valid:
+        ids = None if span is None else span.get_span_context()
+        if ids is not None and ids.is_valid:
             line["trace_id"] = f"{ids.trace_id:032x}"
             line["span_id"] = f"{ids.span_id:016x}"
-        return line
-
-    def put(self, line: dict[str, Any]) -> None:
-        """Write one line."""
-        text = self._encode(line)
+        fields = {key: value for key, value in fields.items() if key not in line}
+        text = encoded(line | fields)
         if len(text) > MAX_LINE:
-            cut = {key: str(line[key])[:MAX_FIELD] for key in LINE if key in line}
-            text = self._encode(cut | {"truncated": True})
-        if not self.lines.put(text + "\n", urgent=line["level"] == "error"):
+            fields, event = {"truncated": True}, event[:MAX_FIELD]
+            text = encoded(line | {"event": event} | fields)
+        if not self.lines.put(text + "\n", urgent=level == "error"):
             self._tally.add(
                 "telemetry_log_lines_dropped", "shutdown" if self.lines.is_closed else "queue_full"
             )
+        if self._exported is not None:
+            self._exported.put(Line(time_ns, level, event, ids, fields))
 
     def close(self, timeout_s: float) -> None:
         """Write what waits, for at most timeout_s seconds; what is left is dropped and counted."""
@@ -113,20 +119,18 @@ class Logs:
         for record in batch:
             try:
                 if not record.operation.quiet:
-                    self._stream.put(self._line(record))
+                    self._write(record)
             except Exception:
                 self._tally.failure(self.name)
 
-    def _line(self, record: Record) -> dict[str, Any]:
+    def _write(self, record: Record) -> None:
         if isinstance(record, Call):
             level, event, fields = call_level(record), EVENTS[record.method.side], _call(record)
         else:
             level, event, fields = request_level(record), "http.server.request", _request(record)
-        line = self._stream.line(record.ended_ns, level, event, record.span)
-        line.update(fields)
         if record.error is not None:
-            line["stack"] = record.error.stack
-        return line
+            fields["stack"] = record.error.stack
+        self._stream.write(record.ended_ns, level, event, record.span, fields)
 
 
 def call_level(call: Call) -> str:
@@ -190,8 +194,7 @@ class JsonHandler(logging.Handler):
             if record.exc_info:
                 fields["stack"] = "".join(traceback.format_exception(*record.exc_info))
             level = LOGGING_LEVELS.get(record.levelname, record.levelname.lower())
-            line = self._stream.line(int(record.created * 1e9), level, event, get_current_span())
-            self._stream.put(line | {key: value for key, value in fields.items() if key not in line})
+            self._stream.write(int(record.created * 1e9), level, event, get_current_span(), fields)
         except Exception:
             self.handleError(record)
 
@@ -263,14 +266,6 @@ def rfc_3339(time_ns: int) -> str:
 @lru_cache(maxsize=8)
 def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-
-
-def _text(value: object) -> str:
-    """A value that JSON does not have, as text."""
-    try:
-        return str(value)
-    except Exception:
-        return f"<{type(value).__name__} that cannot be printed>"
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -20,6 +20,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "telemetry_records_dropped": ("Records lost to traces, logs and histograms.", ("reason",), ENDS),
     "telemetry_spans_dropped": ("Spans lost before delivery.", ("reason",), (*ENDS, "export_failed")),
     "telemetry_spans_exported": ("Spans that the exporter delivered.", (), ()),
+    "telemetry_log_records_dropped": (
+        "Log lines lost before delivery.", ("reason",), (*ENDS, "export_failed"),
+    ),
+    "telemetry_log_records_exported": ("Log lines that the exporter delivered.", (), ()),
     "telemetry_log_lines_dropped": (
         "Log lines lost before they were written.", ("reason",), (*ENDS, "write_failed"),
     ),
@@ -27,6 +31,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 QUEUES = {
     "telemetry_record_queue_length": "Records that wait for the signals.",
     "telemetry_span_queue_length": "Spans that wait for the exporter.",
+    "telemetry_log_record_queue_length": "Log lines that wait for the exporter.",
     "telemetry_log_queue_length": "Log lines that wait for standard output.",
 }
 

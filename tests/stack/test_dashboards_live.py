@@ -29,6 +29,7 @@ EMPTY = {
     ("telemetry", "Failures by signal"),
     ("telemetry", "Records dropped"),
     ("telemetry", "Log lines dropped"),
+    ("telemetry", "Log lines lost on the way to the store"),
 }
 STREAMS = "for services with streams; the bookshop's only ones are gRPC's health checks"
 UNUSED = {  # name of a metric of ours that no dashboard shows: why

@@ -575,6 +575,7 @@ LOSSES = {
     "telemetry_records_dropped_total": {"queue_full", "shutdown"},
     "telemetry_spans_dropped_total": {"queue_full", "shutdown", "export_failed"},
     "telemetry_log_lines_dropped_total": {"queue_full", "shutdown", "write_failed"},
+    "telemetry_log_records_dropped_total": {"queue_full", "shutdown", "export_failed"},
     "telemetry_signal_failures_total": SIGNALS,
 }
 
@@ -597,7 +598,7 @@ def test_every_failure_has_its_series() -> None:
     names = set(re.findall(r'^    name = "(\w+)"', code, re.MULTILINE))
     assert failures | names <= SIGNALS
     assert {"tracing", "metrics", "logs"} <= names
-    reasons = set(re.findall(r'dropped",\s*"(\w+)"(?:,| if)', code)) | set(
+    reasons = set(re.findall(r'dropped"?,\s*"(\w+)"(?:,| if)', code)) | set(
         re.findall(r'else "(\w+_full)"', code)
     )
     assert reasons == {"queue_full", "shutdown", "export_failed", "write_failed"}
