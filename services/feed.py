@@ -68,7 +68,7 @@ def read_books(path: Path) -> Iterator[Book]:
             seen.add(book.id)
             yield book
     if not seen:
-        raise FeedError(f"{path}: the feed has no books; at least one row must follow the header")
+        raise FeedError(f"{path}: must have at least one book, got a header and no rows")
 
 
 def fingerprint(path: Path) -> str:
@@ -82,11 +82,13 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FeedError(f"{path}: cannot be read: {error.strerror}; name a readable CSV file") from error
+        raise FeedError(f"{path}: must be a readable CSV file, got: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise FeedError(f"{path}, line {_undecodable(path)}: is not UTF-8; save the feed as UTF-8") from error
+        raise FeedError(
+            f"{path}, line {_undecodable(path)}: must be UTF-8, got other bytes; save the feed as UTF-8"
+        ) from error
     except csv.Error as error:
-        raise FeedError(f"{path}: is not valid CSV: {error}; check the quotes in the feed") from error
+        raise FeedError(f"{path}: must be valid CSV, got: {error}; check the quotes in the feed") from error
 
 
 def _undecodable(path: Path) -> int:
@@ -103,16 +105,16 @@ _Pick = Callable[[list[str]], tuple[str, ...]]
 def _columns(path: Path, header: list[str]) -> _Pick:
     """Return what takes the columns of a row in the order of Book."""
     if sorted(header) != sorted(_PARSERS):
-        problems = [f"column {name[:40]!r} is unknown" for name in header if name not in _PARSERS]
-        problems += [f"column {name!r} is missing" for name in _PARSERS if name not in header]
-        problems += [f"column {name!r} is there twice" for name in _PARSERS if header.count(name) > 1]
-        raise FeedError(f"{path}, line 1: {problems[0]}; the columns are {', '.join(_PARSERS)}")
+        problems = [f"an unknown column {name[:SHOWN]!r}" for name in header if name not in _PARSERS]
+        problems += [f"no column {name!r}" for name in _PARSERS if name not in header]
+        problems += [f"the column {name!r} twice" for name in _PARSERS if header.count(name) > 1]
+        raise FeedError(f"{path}, line 1: the columns must be {', '.join(_PARSERS)}, got {problems[0]}")
     return itemgetter(*map(header.index, _PARSERS))
 
 
 def _book(path: Path, line: int, row: list[str], pick: _Pick) -> Book:
     if len(row) != len(_PARSERS):
-        raise FeedError(f"{path}, line {line}: has {len(row)} fields; {len(_PARSERS)} are needed")
+        raise FeedError(f"{path}, line {line}: must have {len(_PARSERS)} fields, got {len(row)}")
     id_, title, author, category, price = pick(row)
     try:
         return Book(_id(id_), _text(title), _text(author), _category(category), _price(price))

@@ -21,7 +21,9 @@ class ServiceSettings(BaseSettings):
 
     bind_host: str = Field("127.0.0.1", description="Address that the service and its metrics listen on")
     books_file: FilePath = Field(BOOKS, description="Feed of books (CSV: id, title, author, category, price)")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level logged")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level that is logged"
+    )
     drain_s: float = Field(
         0.5,
         ge=0,
@@ -51,14 +53,15 @@ def load(kind: type[AnySettings]) -> AnySettings:
 
 
 def _line(kind: type[ServiceSettings], place: tuple[int | str, ...], message: str, value: object) -> str:
-    message = message.removeprefix("Value error, ")
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     if not place:
         return f"{message}; correct it and start again"
     name = str(place[0])
     field = kind.model_fields[name]
     secret = (field.json_schema_extra or {}) == {"secret": True}
-    shown = "the value" if secret else repr(str(value)[:100])
-    return f"{name.upper()}: {shown} is not allowed: {message}; correct it, or leave it out for the default"
+    got = "" if secret else f", got {str(value)[:100]!r}"
+    colon = "" if message.startswith("must be") else ":"
+    return f"{name.upper()}{colon} {message}{got}; correct it, or leave it out for the default"
 
 
 def table(kind: type[ServiceSettings]) -> list[tuple[str, str, str]]:

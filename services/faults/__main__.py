@@ -9,7 +9,7 @@ from services.faults.targets import Refused, Unreachable, targets
 
 
 def main() -> int:
-    """Do what the arguments say; the exit code (1: nobody listens, 2: what was typed is not allowed)."""
+    """Do what the arguments say; the exit code (1: nobody listens, 2: wrong arguments)."""
     arguments = _parser().parse_args()
     if arguments.command == "list":
         print("\n\n".join(map(expectation, FAULTS.values())), end="\n\n")  # noqa: T201

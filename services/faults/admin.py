@@ -26,7 +26,7 @@ class Admin:
         self._thread.start()
 
     def close(self) -> None:
-        """Heal, so that nobody is held, and stop listening."""
+        """Heal, so that no request is held, and stop listening."""
         self.switch.heal()
         self._server.shutdown()
         self._server.server_close()
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT_S
 
     def parse_request(self) -> bool:
-        """Refuse a browser: a page of the internet may be led to name this address as its own."""
+        """Refuse a browser: DNS rebinding lets a web page use this address as its own host."""
         if not super().parse_request():
             return False
         if "Origin" in self.headers or self.headers.get("Host") != f"{HOST}:{self.server.server_port}":
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, f"healed: {', '.join(self.server.switch.heal()) or 'nothing was on'}")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: the switch writes what matters to the log."""
+        """Log nothing: the switch logs what matters."""
 
     def _answer(self, status: int, text: str) -> None:
         body = text.encode()

@@ -14,8 +14,8 @@ CODES = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCo
 logger = logging.getLogger("services.faults")
 
 
-class BadFault(Exception):  # noqa: N818 (what was typed is wrong, not the program)
-    """What was asked for is not allowed; the message names the field, the value and what is allowed."""
+class BadFault(Exception):  # noqa: N818 (a mistake of the user's, not of the program)
+    """What was asked for is wrong; the message says what it must be, and what it is."""
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"{name} must be {allowed}, got {str(value)[:60]!r}")
@@ -23,7 +23,7 @@ class BadFault(Exception):  # noqa: N818 (what was typed is wrong, not the progr
 
 @dataclass
 class Active:
-    """A fault that is on: its values, who waits for its end, and what it keeps until then."""
+    """A fault that is on: its values, the event that ends it, and what it keeps until then."""
 
     share: float = 1.0
     ms: float = 0.0
@@ -49,10 +49,10 @@ class Switch:
             self._active[name] = active
         if before:
             before.healed.set()
-        logger.warning("fault on: %s", _told(fault, active))
+        logger.warning("fault on: %s", _shown(fault, active))
 
     def heal(self) -> list[str]:
-        """Switch all off, and let go who waits; the names of those that were on."""
+        """Switch all off, and release the requests that wait; the names of those that were on."""
         with self._lock:
             healed, self._active = self._active, {}
         for name, active in healed.items():
@@ -62,7 +62,7 @@ class Switch:
 
     def now(self) -> str:
         """Which are on, with their values."""
-        return ", ".join(_told(FAULTS[name], active) for name, active in list(self._active.items()))
+        return ", ".join(_shown(FAULTS[name], active) for name, active in list(self._active.items()))
 
     def active(self, name: str) -> Active | None:
         """The fault, if it is on."""
@@ -107,7 +107,7 @@ def _number(name: str, text: str, default: float | None, highest: int, fault: Fa
     return number
 
 
-def _told(fault: Fault, active: Active) -> str:
+def _shown(fault: Fault, active: Active) -> str:
     words = [fault.name]
     words += [f"SHARE={active.share:g}"] if fault.share is not None else []
     words += [f"MS={active.ms:g}"] if fault.ms is not None else []

@@ -75,18 +75,18 @@ Target = Local | Container
 
 
 def targets(service: str = "") -> list[Target]:
-    """Those of one service or of all: by the variables, else what compose runs, else the ports of make run.
+    """Those of one service, or of all: as variables say, else what compose runs, else make run's ports.
 
     Raises Unreachable when there is none.
     """
-    found = _told() or _composed() or [Local(name, port) for name, port in DEFAULT_PORTS.items()]
+    found = _from_variables() or _composed() or [Local(name, port) for name, port in DEFAULT_PORTS.items()]
     chosen = [target for target in found if service in {"", target.service}]
     if not chosen:
-        raise Unreachable(f"{service}: nothing of it was found; set {VARIABLES[service]}, or start it")
+        raise Unreachable(f"{service}: it was not found; start it, or set {VARIABLES[service]}")
     return chosen
 
 
-def _told() -> list[Target]:
+def _from_variables() -> list[Target]:
     ports = {service: os.environ.get(variable, "") for service, variable in VARIABLES.items()}
     return [Local(service, int(port)) for service, port in ports.items() if port.isdecimal()]
 

@@ -62,8 +62,8 @@ class Settings(ServiceSettings):
     def _known_database(cls, url: str) -> str:
         if url != "sqlite://" and not url.startswith(("sqlite:///", "postgresql://")):
             raise ValueError(
-                f"its scheme is {url.partition(':')[0]!r}; "
-                "allowed are sqlite:///FILE, sqlite:// and postgresql://USER:PASSWORD@HOST:PORT/NAME"
+                "must be sqlite:///FILE, sqlite:// or postgresql://USER:PASSWORD@HOST:PORT/NAME, "
+                f"got the scheme {url.partition(':')[0]!r}"
             )
         return url
 
@@ -71,10 +71,12 @@ class Settings(ServiceSettings):
     def _whole(self) -> "Settings":
         if (self.recommendations_cert_file is None) != (self.recommendations_key_file is None):
             raise ValueError(
-                "RECOMMENDATIONS_CERT_FILE and RECOMMENDATIONS_KEY_FILE go together: give both or neither"
+                "RECOMMENDATIONS_CERT_FILE and RECOMMENDATIONS_KEY_FILE must be set together, got only one"
             )
         if self.recommendations_cert_file and not self.recommendations_ca_file:
-            raise ValueError("RECOMMENDATIONS_CERT_FILE needs RECOMMENDATIONS_CA_FILE")
+            raise ValueError(
+                "RECOMMENDATIONS_CERT_FILE must be set together with RECOMMENDATIONS_CA_FILE, got it alone"
+            )
         if self.recommendations_tls:
             self.recommendations_tls.check()
         return self

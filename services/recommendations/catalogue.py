@@ -19,7 +19,7 @@ class CategoryNotFound(Exception):  # noqa: N818 (a domain name, not an error of
 
 
 class InvalidRequest(Exception):  # noqa: N818
-    """A field of the request has a value that is not allowed."""
+    """A field of the request has a wrong value, which the message leaves out: spans and log lines show it."""
 
     def __init__(self, field: str, value: int, allowed: str) -> None:
         super().__init__(f"{field} must be {allowed}")

@@ -22,9 +22,11 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _whole(self) -> "Settings":
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: give both or neither")
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE must be set together, got only one")
         if self.tls_client_ca_file and not self.tls_cert_file:
-            raise ValueError("TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE")
+            raise ValueError(
+                "TLS_CLIENT_CA_FILE must be set together with TLS_CERT_FILE and TLS_KEY_FILE, got it alone"
+            )
         if self.tls:
             self.tls.check()
         return self

@@ -201,4 +201,4 @@ def test_a_wrong_setting_is_a_line(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("GRAFANA_PORT: 'x' is not allowed")
+    assert done.stderr.startswith("GRAFANA_PORT must be a valid integer")

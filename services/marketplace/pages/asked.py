@@ -1,4 +1,4 @@
-"""What a request asks for, checked: each problem names the field, the value and what is allowed."""
+"""What a request asks for, checked: each error names the field, what it must be, and what it is."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ SHOWN = 60
 
 
 class BadField(Exception):  # noqa: N818 (a domain name, not an error of the program)
-    """A field of the request has a value that is not allowed."""
+    """A field of the request has a wrong value."""
 
     def __init__(self, field: str, value: str, allowed: str) -> None:
         super().__init__(f"{field} must be {allowed}, got {value[:SHOWN]!r}")
@@ -27,7 +27,7 @@ class NoSuchCategory(Exception):  # noqa: N818
 
 
 def category(default: Category | None = None) -> int | None:
-    """The category asked for, as a number; a number need not be one that exists. Raises NoSuchCategory."""
+    """The category asked for, as a number; a number may be one that does not exist. Raises NoSuchCategory."""
     asked = request.args.get("category", "").strip()
     if not asked:
         return default

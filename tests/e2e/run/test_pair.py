@@ -138,7 +138,8 @@ def test_a_wrong_setting_is_one_line(start: Start, variable: str, value: str) ->
     """The line names the variable and its value, and nothing was started."""
     pair = start(**{variable: value})
     assert pair.end() == 2
-    assert pair.err.startswith(f"{variable}: '{value}' is not allowed")
+    assert pair.err.startswith(f"{variable} must be ")
+    assert f", got '{value}'; " in pair.err
     assert (pair.err.count("\n"), pair.out, pair.pids()) == (1, "", [])
 
 

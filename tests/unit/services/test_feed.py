@@ -39,11 +39,11 @@ def test_prices_are_cents_and_columns_have_any_order(feed: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "line 1: column 'id' is missing"),
-        ("id,title,author,category,prize\n", "line 1: column 'prize' is unknown"),
-        ("id,id,title,author,category,price\n", "line 1: column 'id' is there twice"),
-        (HEADER, "the feed has no books"),
-        (HEADER + "1,T,A,MYSTERY\n", "line 2: has 4 fields; 5 are needed"),
+        ("", "line 1: the columns must be id, title, author, category, price, got no column 'id'"),
+        ("id,title,author,category,prize\n", "got an unknown column 'prize'"),
+        ("id,id,title,author,category,price\n", "got the column 'id' twice"),
+        (HEADER, "must have at least one book, got a header and no rows"),
+        (HEADER + "1,T,A,MYSTERY\n", "line 2: must have 5 fields, got 4"),
         (HEADER + "0,T,A,MYSTERY,1\n", "line 2, column id: must be a whole number from 1"),
         (HEADER + "x,T,A,MYSTERY,1\n", "got 'x'"),
         (HEADER + GOOD + "2,,A,MYSTERY,1\n", "got ''"),
@@ -52,7 +52,7 @@ def test_prices_are_cents_and_columns_have_any_order(feed: Path) -> None:
         (HEADER + "1,T,A,COOKING,1\n", "column category: must be one of MYSTERY, SCIENCE_FICTION, SELF_HELP"),
         (HEADER + "1,T,A,MYSTERY,-1\n", "column price: must be a decimal"),
         (HEADER + GOOD + GOOD, "line 3, column id: must be there once, and line 2 has it, got '1'"),
-        (HEADER + '1,"T,A,MYSTERY,1\n', "is not valid CSV"),
+        (HEADER + '1,"T,A,MYSTERY,1\n', "must be valid CSV, got: "),
     ],
 )  # fmt: skip
 def test_a_wrong_feed_is_reported_by_place_value_and_what_is_allowed(
@@ -70,7 +70,7 @@ def test_a_wrong_feed_is_reported_by_place_value_and_what_is_allowed(
 def test_a_feed_that_is_not_utf8_or_not_there(feed: Path) -> None:
     """Bytes that are no UTF-8 are reported with their line; a missing file with what to do."""
     feed.write_bytes((HEADER + GOOD).encode() + "2,Café,A,MYSTERY,1\n".encode("latin-1"))
-    with pytest.raises(FeedError, match="line 3: is not UTF-8"):
+    with pytest.raises(FeedError, match="line 3: must be UTF-8"):
         list(read_books(feed))
-    with pytest.raises(FeedError, match="cannot be read"):
+    with pytest.raises(FeedError, match="must be a readable CSV file, got: "):
         fingerprint(feed.parent / "none.csv")

@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize(
     ("kind", "variable", "value", "allowed"),
     [
-        (Recommendations, "RECOMMENDATIONS_PORT", "70000", "less than or equal to 65535"),
-        (Recommendations, "RECOMMENDATIONS_PORT", "http", "valid integer"),
-        (Recommendations, "BOOKS_FILE", "/nowhere.csv", "does not point to a file"),
-        (Recommendations, "LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
-        (Marketplace, "GRACE_S", "0", "greater than 0"),
-        (Marketplace, "RECOMMENDATIONS_TIMEOUT_MS", "0", "greater than or equal to 1"),
+        (Recommendations, "RECOMMENDATIONS_PORT", "70000", " must be less than or equal to 65535"),
+        (Recommendations, "RECOMMENDATIONS_PORT", "http", " must be a valid integer"),
+        (Recommendations, "BOOKS_FILE", "/nowhere.csv", ": Path does not point to a file"),
+        (Recommendations, "LOG_LEVEL", "LOUD", " must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        (Marketplace, "GRACE_S", "0", " must be greater than 0"),
+        (Marketplace, "RECOMMENDATIONS_TIMEOUT_MS", "0", " must be greater than or equal to 1"),
         (Marketplace, "JAEGER_UI_URL", "ftp://x", "'http' or 'https'"),
     ],
 )
@@ -35,9 +35,9 @@ def test_a_wrong_setting_is_one_line(
         load(kind)
     said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert said.startswith(f"{variable}: '{value}' is not allowed: ")
+    assert said.startswith(variable)
     assert allowed in said
-    assert said.endswith("correct it, or leave it out for the default\n")
+    assert said.endswith(f", got '{value}'; correct it, or leave it out for the default\n")
     assert said.count("\n") == 1
 
 
@@ -48,7 +48,8 @@ def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         load(Marketplace)
     said = capsys.readouterr().err
     assert "hunter2" not in said
-    assert "its scheme is 'mysql'; allowed are sqlite:///FILE, sqlite:// and postgresql://" in said
+    assert "DATABASE_URL must be sqlite:///FILE, sqlite:// or postgresql://" in said
+    assert ", got the scheme 'mysql'; " in said
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_settings_that_go_together(
         monkeypatch.setenv(variable, str(ROOT / "pyproject.toml"))
     with pytest.raises(SystemExit):
         load(kind)
-    assert re.search("go together|needs", capsys.readouterr().err)
+    assert re.search("must be set together.*, got", capsys.readouterr().err)
 
 
 def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
