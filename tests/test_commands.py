@@ -120,15 +120,13 @@ class Story:
 DOCKER = f"""#!{sys.executable}
 import subprocess, sys
 from pathlib import Path
-words = sys.argv[3:] if sys.argv[1] == "compose" else sys.argv[1:]
+words = sys.argv[3:]
 if sys.argv[2] == "logs":
     for name in {{"marketplace", "recommendations"}}.intersection(words):
         for log in Path("var").glob(f"{{name}}*"):
             sys.stdout.write(log.read_text())
-elif sys.argv[2] == "exec":
+else:  # exec
     sys.exit(subprocess.call([sys.executable, *words[2:]]))
-else:
-    print("docker", *words)
 """
 
 
@@ -183,9 +181,9 @@ def test_readme_s_look_at_what_was_recorded(story: Story) -> None:
 
 @pytest.mark.parametrize("name", RUNBOOKS)
 def test_the_looks_of_runbooks(name: str, story: Story) -> None:
-    """What a runbook lets its reader look for is found while its fault is there."""
+    """What a runbook lets its reader look for in the services is found while its fault is there."""
     for command in in_blocks(name):
-        if not command.startswith("make "):
+        if re.search(r"compose (logs|exec) .*(marketplace|recommendations)|^df", command):
             assert eventually(lambda command=command: story.run(command), 30)  # type: ignore[misc]
 
 
