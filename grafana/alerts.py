@@ -71,7 +71,7 @@ def _services() -> list[dict[str, Any]]:
             "ServiceDown",
             "page",
             f"{down} == {instances} or {absent}",
-            "{{ $labels.job }} is down, for none of its instances answers ({{ $value }} seen).",
+            "{{ $labels.job }} is down: none of its instances answers ({{ $value }} seen).",
             "bookshop",
             "30s",
         ),
@@ -79,7 +79,7 @@ def _services() -> list[dict[str, Any]]:
             "InstanceDown",
             "ticket",
             f"{down} < {instances}",
-            "{{ $value }} of the instances of {{ $labels.job }} cannot be scraped, and others can.",
+            "{{ $value }} of the instances of {{ $labels.job }} cannot be scraped, but others can.",
             "telemetry",
             "1m",
         ),
@@ -87,14 +87,14 @@ def _services() -> list[dict[str, Any]]:
             "ServiceRestarted",
             "ticket",
             f"max by (job) ({began}) and on (job) {again}",
-            "A process of {{ $labels.job }} took the place of another at {{ $value | humanizeTimestamp }}.",
+            "A process of {{ $labels.job }} replaced another at {{ $value | humanizeTimestamp }}.",
             "telemetry",
         ),
         _alert(
             "NoTraffic",
             "ticket",
             f"job:http_server_pages:rate5m == 0 and job:http_server_pages:rate1h > {MIN_RATE}",
-            "{{ $labels.job }} serves {{ $value }} pages a second, and an hour ago people came.",
+            "{{ $labels.job }} serves {{ $value }} pages a second, but an hour ago people came.",
             "bookshop",
             "2m",
         ),
@@ -185,7 +185,7 @@ def _telemetry() -> list[dict[str, Any]]:
 
 
 def _stack() -> list[dict[str, Any]]:
-    """What people look at when something is wrong, and whether anybody hears of it."""
+    """The tools to look at when something is wrong, and whether alerts reach anybody."""
     return [
         _alert(
             "StackPartDown",
@@ -200,7 +200,7 @@ def _stack() -> list[dict[str, Any]]:
             "Watchdog",
             "none",
             "vector(1)",
-            "Always fires ({{ $value }}), so that one sees that alerts arrive.",
+            "Always fires ({{ $value }}), to show that alerts arrive.",
             "telemetry",
         ),
     ]

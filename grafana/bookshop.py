@@ -1,4 +1,4 @@
-"""The home dashboard: is the shop well, for whom is it not, and where does one look next?"""
+"""The home dashboard: is the shop well, and where to look next if it is not."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -67,7 +67,7 @@ def _well() -> Row:
         ),
         number(
             "Pages per second",
-            "Pages that readers asked for, over the last minute. 0 where people came: "
+            "Pages that readers requested, over the last minute. 0 although people came before: "
             "docs/runbooks/NoTraffic.md.",
             "reqps",
             Query('sum(job:http_server_pages:rate1m{job=~"$service"})'),
@@ -84,7 +84,7 @@ def _well() -> Row:
         ),
         number(
             "Alerts that fire",
-            "How many alerts fire, of all services. The table below names them. Whether they arrive at "
+            "How many alerts fire, of all services. The table below names them. Whether they reach "
             "anybody: docs/runbooks/Watchdog.md.",
             "none",
             Query('count(ALERTS{alertstate="firing", alertname!="Watchdog"}) or vector(0)'),
@@ -92,7 +92,7 @@ def _well() -> Row:
         ),
         rows(
             "Alerts",
-            "Alerts that fire or are about to (pending). Each has its page: docs/runbooks/<alert>.md.",
+            "Alerts that are firing or pending. Each has a runbook: docs/runbooks/<alert>.md.",
             Query('max by (alertname, severity, alertstate, job) (ALERTS{alertname!="Watchdog"})'),
             names={"alertname": "Alert", "job": "Service", "severity": "Severity", "alertstate": "State"},
             width=HALF,
@@ -110,7 +110,7 @@ def _traffic() -> Row:
     return "Traffic and errors", [
         graph(
             "Pages by route",
-            "Pages per second, by route. A route that goes missing is as telling as one that grows.",
+            "Pages per second, by route. A route that disappears matters as much as one that grows.",
             "reqps",
             Query(rate("http_route", pages), "{{http_route}}"),
             shades=colours.ROUTES,
@@ -174,7 +174,7 @@ def _latency() -> Row:
         ),
         graph(
             "p90 by route",
-            "The time within which 90 % of the pages of a route are answered: is it all of the shop, or "
+            "The time within which 90 % of the pages of a route are answered: is it the whole shop, or "
             "one page?",
             "s",
             Query(quantile("0.90", "le, http_route"), "{{http_route}}"),
@@ -189,8 +189,8 @@ def _calls() -> Row:
         who_calls_whom(CALLS),
         graph(
             "Pages without recommendations",
-            "Pages per second that were shown without new recommendations, by the status that was the "
-            "reason, or the shop's own: docs/runbooks/RecommendationsDegraded.md.",
+            "Pages per second that were shown without new recommendations, by the status of the failed call, "
+            "or the shop's own reason: docs/runbooks/RecommendationsDegraded.md.",
             "reqps",
             Query(
                 "sum by (reason) (rate(marketplace_recommendations_degraded_total"

@@ -44,7 +44,7 @@ def _both(panel: Callable[[str], timeseries.Panel]) -> list[timeseries.Panel]:
 def _rate(side: str) -> timeseries.Panel:
     return graph(
         f"{side.capitalize()}: calls per second",
-        f"Calls that the {side} started, by method. The sides differ when calls do not arrive.",
+        f"Calls that the {side} started, by method. The two sides differ when calls do not arrive.",
         "reqps",
         Query(
             f"sum by (grpc_method) (rate(grpc_{side}_started_total{{{CALLS}}}[$__rate_interval]))",
@@ -111,7 +111,7 @@ def _deadline(side: str) -> timeseries.Panel:
     buckets = f"rate(grpc_{side}_deadline_used_ratio_bucket{{{CALLS}}}[$__rate_interval])"
     return graph(
         f"{side.capitalize()}: share of the deadline used",
-        f"What calls used of the time that they had, on the {side}: at 100 % the call ends as "
+        f"How much of its deadline a call used, on the {side}: at 100 % the call ends as "
         "DEADLINE_EXCEEDED. Only calls with a deadline count.",
         "percentunit",
         *(
@@ -158,8 +158,8 @@ def _saturation() -> Row:
     return "Saturation", [
         graph(
             "Workers busy",
-            "Share of the threads that serve: the shop's, and of the most that recommendations may start "
-            "(64), which it does while calls block. From 80 %: docs/runbooks/Saturation.md.",
+            "Share of the threads that are busy: of the shop's, and of the 64 that recommendations may start "
+            "while calls block. From 80 %: docs/runbooks/Saturation.md.",
             "percentunit",
             Query(
                 'max by (job) (instance:http_server_threads_busy:ratio{job=~"$service"})', "{{job}} threads"
@@ -188,8 +188,7 @@ def _saturation() -> Row:
         ),
         graph(
             "CPU of one core",
-            "What each process uses of one core, which is all that Python code can use: near 100 % calls "
-            "wait.",
+            "Share of one core that each process uses; Python code cannot use more. Near 100 %, calls wait.",
             "percentunit",
             Query(
                 'rate(process_cpu_seconds_total{job=~"$service"}[$__rate_interval])', "{{job}} {{instance}}"
@@ -201,8 +200,8 @@ def _saturation() -> Row:
         ),
         graph(
             "NOT_FOUND share",
-            "Share of a method's calls over 5 minutes that asked for what does not exist. From 10 %: "
-            "docs/runbooks/NotFoundSurge.md.",
+            "Share of a method's calls, over 2 minutes, that asked for something that does not exist. "
+            "From 10 %: docs/runbooks/NotFoundSurge.md.",
             "percentunit",
             Query(
                 f"max by (grpc_method) (job_method:grpc_server_not_found:ratio_rate2m{{{CALLS}}})",

@@ -1,4 +1,4 @@
-"""The colours of the dashboards: Okabe and Ito's, which people who are colour-blind tell apart too.
+"""The colours of the dashboards: Okabe and Ito's, which colour-blind people can distinguish, too.
 
 Palette: https://jfly.uni-koeln.de/color/
 Each table gives series a colour by how their legend begins, as a regular expression.

@@ -16,7 +16,7 @@ WHO = {
 SERVICE = '{job=~"$service"}'
 WHEN_RED = """
 The shop goes on without telemetry; these panels say what is missing.
-- **Spans dropped**, *queue_full*: more come than go: `docs/runbooks/TelemetryDroppingSpans.md`
+- **Spans dropped**, *queue_full*: more are made than sent: `docs/runbooks/TelemetryDroppingSpans.md`
 - **Spans dropped**, *export_failed*: Jaeger does not take them: `docs/runbooks/ExporterFailing.md`
 - **A signal failed:** its log line says why: `docs/runbooks/SignalFailing.md`
 - **DOWN:** the other panels show nothing new of that service: `docs/runbooks/ServiceDown.md`
@@ -74,8 +74,8 @@ def _well() -> Row:
         note("When red", "What to do.", WHEN_RED, width=HALF, height=8),
         rows(
             "What runs",
-            "Each process by the name, version and instance that it reports; a version that is not like the "
-            "others did not get the last release.",
+            "Each process by the name, version and instance that it reports; a version unlike the "
+            "others has missed the last release.",
             Query(f"max by ({', '.join(WHO)}) (target_info{SERVICE})"),
             names=WHO,
             width=FULL,
@@ -129,7 +129,7 @@ def _spans() -> Row:
         graph(
             "Failures by signal",
             "How often a signal failed to record a call since the service started, by signal. Empty is "
-            "good: none has failed. Else: docs/runbooks/SignalFailing.md.",
+            "good: none has failed. Otherwise: docs/runbooks/SignalFailing.md.",
             "none",
             Query(
                 f"sum by (signal, job) (telemetry_signal_failures_total{SERVICE})",
@@ -219,7 +219,7 @@ def _scrapes() -> Row:
         ),
         graph(
             "Samples per scrape",
-            "Samples that each target gives. It only grows when labels have no limit.",
+            "Samples that each target exposes. The number keeps growing when labels are unbounded.",
             "none",
             Query("max by (job) (scrape_samples_scraped)", "{{job}}"),
             shades=colours.SERVICES,
@@ -246,8 +246,8 @@ def _processes() -> Row:
         ),
         graph(
             "Open files and connections",
-            "Share of the file descriptors that each process may have. A climb is a connection that "
-            "nobody closes.",
+            "Share of the file descriptors that each process may have. A climb means connections "
+            "that are never closed.",
             "percentunit",
             Query(f"process_open_fds{SERVICE} / process_max_fds", "{{job}} {{instance}}"),
             shades=colours.SERVICES,
