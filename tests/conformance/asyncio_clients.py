@@ -258,8 +258,13 @@ async def requests_that_raise(client: Any) -> Any:
     return await read(client, call) | await ended(call)
 
 
-@behaviour(client="aio", ending="unparsable", status="OK", reason=Reason.UNPARSABLE)
+@behaviour(ONE, client="aio", ending="unparsable", status="OK")
 async def unparsable_response(client: Any) -> Any:
+    return await read(client, client.started())
+
+
+@behaviour(MANY, client="aio", ending="unparsable", status="OK", reason=Reason.UNPARSABLE)
+async def unparsable_last_response(client: Any) -> Any:
     return await read(client, client.started())
 
 

@@ -158,10 +158,13 @@ def unserializable_request(client: Any) -> Any:
     return attempt(lambda: all_of(client, request))
 
 
-@behaviour(ending="unparsable", server_status="OK", reason=Reason.UNPARSABLE)
+@behaviour(ONE, ending="unparsable", server_status="OK")
 def unparsable_response(client: Any) -> Any:
-    if not client.streams:
-        return attempt(client.started)
+    return {"responses": []} | attempt(client.started)
+
+
+@behaviour(MANY, ending="unparsable", server_status="OK", reason=Reason.UNPARSABLE)
+def unparsable_last_response(client: Any) -> Any:
     got: list[bytes] = []
     call = client.started()
     return {"raised": attempt(lambda: got.extend(call)), "code": plain(call.code()), "got": len(got) <= 2}

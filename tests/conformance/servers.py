@@ -18,7 +18,7 @@ from tests.conformance.observations import Seen
 from tests.conformance.stacks import Stack
 from tools.certs import Authority
 
-STOPPING_S = 1.0  # a handler that raised SystemExit leaves its RPC open for ever
+STOPPING_S = 0.2  # a handler that raised SystemExit leaves its RPC open for ever
 MIGRATED = 128  # threads for plain handlers of an asyncio server: a stream that was left keeps its own
 
 
