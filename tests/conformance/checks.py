@@ -134,8 +134,9 @@ def _in_flight(outcome: Outcome, side: str) -> bool:
     "messages received are counted as the application got them", METRICS, parts=Part.ONE_CALL | Part.MESSAGES
 )
 def _received(outcome: Outcome, side: str) -> bool:
-    got = outcome.seen.received if side == "server" else len(outcome.responses)
-    return outcome.side(side).received == got
+    if side == "server":
+        return outcome.server.received == outcome.seen.received
+    return outcome.responses is not None and outcome.client.received == len(outcome.responses)
 
 
 def arrived(outcome: Outcome, side: str) -> bool:
@@ -165,7 +166,7 @@ def _given(outcome: Outcome) -> int:
     if case.kind.endswith("stream"):
         # Where both saw the same end the client got all of them; a handler may have made more, ahead of gRPC.
         same = outcome.client_status == outcome.status("server")
-        return len(outcome.responses) if same else outcome.seen.sent
+        return len(outcome.responses or ()) if same else outcome.seen.sent
     returned = not case.uncaught and not any(event[0] == "left by" for event in outcome.seen.events)
     return int(returned and (case.flavour == "sync" or outcome.status("server") == "OK"))
 

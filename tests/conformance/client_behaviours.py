@@ -75,7 +75,7 @@ class Client:
         return getattr(channel, self.case.kind)(method or self.case.method, serialize, deserialize)
 
     def note_span(self) -> None:
-        """Note whether a span is current in the caller's code, which has none of its own."""
+        """Note whether a span is current in the caller's code, which starts none."""
         self.spans.append(get_current_span().get_span_context().is_valid)
 
     def request(self, request: bytes = b"request") -> Any:

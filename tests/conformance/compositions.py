@@ -26,7 +26,7 @@ Saw = dict[Call, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Composition:
-    """Ours on both sides, and somebody else's interceptor on one of them, in a position relative to ours."""
+    """Ours on both sides, and another package's interceptor on one of them, in a position relative to ours."""
 
     side: str
     flavour: str

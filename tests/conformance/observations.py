@@ -95,7 +95,7 @@ class Seen:
         self.spans.append(current_span_id())
 
     def saw(self, expected: bool) -> list[Any]:
-        """The events, once the handler has ended; expected is whether it is to be called at all."""
+        """The events, once the handler has ended; expected is whether it must be called at all."""
         if expected:
             self.entered.wait(SOON_S)
         if self.entered.is_set():

@@ -134,9 +134,9 @@ class Outcome:
         return status_in(self.client_saw) or self.case.status or "the client did not look"
 
     @property
-    def responses(self) -> list[Any]:
-        """The responses that the client got."""
-        return self.client_saw["responses"]  # type: ignore[no-any-return]
+    def responses(self) -> list[Any] | None:
+        """The responses that the client got; None where it raised or hung instead of saying so."""
+        return self.client_saw.get("responses") if isinstance(self.client_saw, dict) else None
 
     def side(self, name: str) -> Recorded:
         """What one side recorded."""

@@ -28,8 +28,7 @@ class Run:
         self.client_spans: dict[str, list[bool]] = {}
         self._pool = ThreadPoolExecutor(at_once)
         self._futures: dict[str, Future[Any]] = {
-            case.name: self._pool.submit(self._observe, case)
-            for case in reversed(cases)  # those that wait longest are the last ones
+            case.name: self._pool.submit(self._observe, case) for case in cases
         }
 
     def observation(self, case: Case) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs all cases on one stack, in a process of its own, and writes down what was seen and what was kept."""
+"""Runs all cases on one stack, in a separate process, and writes down what was seen and what was kept."""
 
 import json
 import logging

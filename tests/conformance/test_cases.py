@@ -36,13 +36,13 @@ def of_grpcio(case: Case) -> bool:
 
 
 def wanted(request: pytest.FixtureRequest) -> list[Case]:
-    """The cases that this session's tests ask for."""
+    """The cases that this session's tests ask for; first those that wait longest, the last of the matrix."""
     names = {
         item.callspec.params["case"].name  # type: ignore[attr-defined]
         for item in request.session.items
         if "case" in getattr(getattr(item, "callspec", None), "params", ())
     }
-    return [case for case in CASES if case.name in names]
+    return [case for case in reversed(CASES) if case.name in names]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.conformance.compositions import Composition, Result, compositions, ru
 from tests.conformance.conftest import SECOND_TRY
 from tests.conformance.servers import Loop
 
-AT_ONCE = 8
+AT_ONCE = 12
 COMPOSITIONS = compositions()
 
 

@@ -1,4 +1,4 @@
-"""What the tests need to know of an interceptor of somebody else."""
+"""What the tests need to know of another package's interceptor."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 
 from tests.conformance.case import KINDS
 from tests.conformance.composition_calls import ENDS, Call, Layer
+from tests.conformance.handler_forms import same
 
 POSITIONS = ("outermost", "innermost", "between")
 
@@ -36,10 +37,6 @@ CONTRIB = TracerProvider(shutdown_on_exit=False)
 CONTRIB.add_span_processor(CONTRIB_PARENTS)
 
 
-def bare_stub(stub: Any) -> Any:
-    return stub
-
-
 def none(call: Call, position: str = "") -> bool:
     return False
 
@@ -48,11 +45,11 @@ def none(call: Call, position: str = "") -> bool:
 class Other:
     """An interceptor; `make` gives one, or a list of them, or a layer around a channel.
 
-    `spans`: it makes spans of its own kind, where ours may stand back. `stands_aside`: inside of ours it lets
-    calls pass, so the same without ours is without it, too. `refuses`: it answers without asking
-    what is inside of it. `stub`: it wraps the multi-callable
-    instead. `method`: as what it makes ours record the method. `undecided`: the calls whose end ours
-    cannot know in a position. `leaves_out`: those that cannot be made through it, without ours neither.
+    `spans`: it makes spans, too, where ours may stand back. `stands_aside`: inside of ours it lets calls pass,
+    so the same without ours is without it, too. `refuses`: it answers without asking what is inside of it.
+    `stub`: it wraps the multi-callable instead. `method`: as what it makes ours record the method. `undecided`: the
+    calls whose end ours cannot know in a position. `leaves_out`: those that cannot be made through it, with or
+    without ours.
     """
 
     name: str
@@ -62,7 +59,7 @@ class Other:
     spans: bool = False
     stands_aside: bool = False
     refuses: bool = False
-    stub: Layer = bare_stub
+    stub: Layer = same
     method: str = ""
     undecided: Callable[[Call, str], bool] = none
     leaves_out: Callable[[Call], bool] = none

@@ -155,7 +155,7 @@ def aio_again(stub: Any) -> Any:
 
 
 def not_cancelled(call: Call) -> bool:
-    """Unary calls that a client cannot cancel, without ours neither: a wrapper of google.api_core's gives no
+    """Unary calls that a client cannot cancel, with or without ours: a wrapper of google.api_core's gives no
     future, and what waits for the status before it hands out the call waits for the RPC's end.
     """
     return call.end == "client cancels" and call.kind not in MANY

@@ -1,4 +1,4 @@
-"""Other people's interceptors for servers, from packages and as grpcio's examples write them."""
+"""Other packages' interceptors for servers, from packages and as grpcio's examples write them."""
 
 import inspect
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from observability import AioErrorInterceptor, ErrorInterceptor
 from tests.conformance.case import MANY
 from tests.conformance.composition_calls import ENDS, Call, message
 from tests.conformance.handler_endings import CODE
+from tests.conformance.handler_forms import same
 from tests.conformance.third_party import CONTRIB, Other
 
 Passing = Callable[[Any], Any]
@@ -43,10 +44,6 @@ class WrappedContext:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
-
-
-def same(context: Any) -> Any:
-    return context
 
 
 def raise_on(error: Exception, context: Any) -> Any:
