@@ -1,5 +1,7 @@
 """The configuration of the shop."""
 
+from urllib.parse import urlsplit
+
 from pydantic import Field, FilePath, HttpUrl, field_validator, model_validator
 
 from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
@@ -65,6 +67,7 @@ class Settings(ServiceSettings):
                 "must be sqlite:///FILE, sqlite:// or postgresql://USER:PASSWORD@HOST:PORT/NAME, "
                 f"got the scheme {url.partition(':')[0]!r}"
             )
+        urlsplit(url).port  # noqa: B018 (it raises ValueError if the port is no number)
         return url
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ from services.marketplace.store.search import words
 
 T = TypeVar("T")
 
-__all__ = ["PAGE", "Page", "Store", "Unavailable"]
+__all__ = ["PAGE", "Page", "Store", "Unavailable", "database_at"]
 
 
 class Store:
@@ -46,7 +46,7 @@ class Store:
     ) -> None:
         self._timeout_s = timeout_s
         self._deadline = Deadline()
-        self._database = _database(database_url, Limits(connections, timeout_s, self._deadline))
+        self._database = database_at(database_url, Limits(connections, timeout_s, self._deadline))
         self.engine = self._database.pages
         self._availability = Availability(lambda: load(self._database, books_file), self._probe)
         self._metrics = Metrics(registry or CollectorRegistry(), self.engine, self._availability)
@@ -138,7 +138,8 @@ class Store:
         return "no_connection" if isinstance(error, exc.TimeoutError) else "corrupt"
 
 
-def _database(database_url: str, limits: Limits) -> Database:
+def database_at(database_url: str, limits: Limits) -> Database:
+    """The database at a URL: only the driver that it needs is imported."""
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         from services.marketplace.store.sqlite import Sqlite

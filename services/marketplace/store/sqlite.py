@@ -29,10 +29,10 @@ REASONS = {
 
 
 class Sqlite(Database):
-    """The catalogue in a file; None is memory."""
+    """The catalogue in a file, or in memory if there is none."""
 
     def __init__(self, file: str | None, limits: Limits) -> None:
-        if file is None:
+        if not file:
             memory = _opener(":memory:", limits)()
             self.pages = create_engine("sqlite://", creator=lambda: memory, poolclass=StaticPool)
             self.loading = self.pages
@@ -56,6 +56,7 @@ class Sqlite(Database):
 
     def lock(self, connection: Connection) -> None:
         """Begin the transaction as its only writer."""
+        connection.exec_driver_sql("PRAGMA cache_spill = OFF")  # what is written early locks out who reads
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOADING_MS}")
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import URL, NullPool, create_engine, make_url, text
+from sqlalchemy import URL, NullPool, create_engine, delete, make_url, text
 
 from observability.testing import eventually
 from services.feed import Category, FeedError
-from services.marketplace.store import PAGE, Store, Unavailable
+from services.marketplace.store import PAGE, Store, Unavailable, database_at
+from services.marketplace.store.database import Deadline, Limits
+from services.marketplace.store.schema import books
 from services.settings import BOOKS
 
 TITLES = [
@@ -83,7 +85,7 @@ def numbered(path: Path, count: int) -> Path:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """An empty database."""
-    return f"sqlite:///{tmp_path}/new/books.sqlite3"
+    return f"sqlite:///{tmp_path}/a new %41 #1/books.sqlite3"
 
 
 @contextmanager
@@ -146,10 +148,10 @@ class TestStore:
             pages = [store.page(category)]
             while pages[-1].after is not None:
                 pages.append(store.page(category, after=pages[-1].after))
-            books = [book for page in pages for book in page.books]
-            assert len(books) == (count if category is None else count / 3)
-            assert [book.id for book in books] == sorted({book.id for book in books})
-            assert {book.category for book in books} == ({*Category} if category is None else {category})
+            found = [book for page in pages for book in page.books]
+            assert len(found) == (count if category is None else count / 3)
+            assert [book.id for book in found] == sorted({book.id for book in found})
+            assert {book.category for book in found} == ({*Category} if category is None else {category})
             for earlier, later in pairwise(pages):
                 assert store.page(category, before=later.before).books == earlier.books
 
@@ -195,6 +197,18 @@ class TestStore:
         finally:
             for store in stores:
                 store.close()
+
+    def test_pages_are_read_while_another_shop_loads(self, url: str) -> None:
+        """They have the books of before, up to the end of the load."""
+        rows = [(place, place, f"Book {place}", "A", Category.MYSTERY, 1) for place in range(1, 30_000)]
+        with opened(url, BOOKS) as store, closing(database_at(url, Limits(1, 0.5, Deadline()))) as other:
+            with other.loading.connect() as connection:
+                other.lock(connection)
+                connection.execute(delete(books))
+                other.insert(connection, rows)
+                assert len(store.page().books) == 9
+                connection.commit()
+            assert len(store.page().books) == PAGE
 
     def test_a_slow_query_is_given_up(self, url: str) -> None:
         """Pages wait for it no longer than they may; the reason is in the metrics."""
