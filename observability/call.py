@@ -65,7 +65,7 @@ class Failure:
 
     @property
     def message(self) -> str:
-        """What the exception says of itself, even if its `__str__` raises."""
+        """The exception's text, even if its `__str__` raises."""
         return str(self._trace)
 
     @property
@@ -202,7 +202,7 @@ class Call(Record):
 
     @property
     def attempts(self) -> int:
-        """How many tries its client made before this one, by gRPC's retries (gRFC A6)."""
+        """How often its client tried before, by gRPC's retries (gRFC A6)."""
         metadata = self.metadata if self.method.side == "server" else ()  # a client's may be anything
         for key, value in metadata:
             if key == ATTEMPTS and str(value).isdecimal():

@@ -1,4 +1,4 @@
-"""Checks of arguments: wrong use is an error at once, which says what must be, and what it got."""
+"""Checks of arguments: wrong use is an error at once, which says what must be, and what was given."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ def must(is_right: bool, name: str, what: str, got: object) -> None:
 
 
 def seconds(name: str, got: object) -> None:
-    """Raise ValueError unless it is a time of at least nothing."""
+    """Raise ValueError unless it is a number of seconds, at least 0."""
     is_number = isinstance(got, int | float) and not isinstance(got, bool)
     must(is_number and got >= 0, name, "a number of seconds, at least 0", got)  # type: ignore[operator]
 

@@ -1,4 +1,4 @@
-"""Restarts telemetry in a forked child, with threads and locks of its own."""
+"""Restarts telemetry in a forked child, with its own threads and locks."""
 
 import os
 import weakref

@@ -1,6 +1,6 @@
-"""Hooks for gunicorn with several workers: one /metrics for all of them, and no gauges of the dead.
+"""Hooks for gunicorn with several workers: one /metrics for all of them, and no gauges of dead workers.
 
-Use: `gunicorn -c python:observability.gunicorn ...`, or import the hooks in a configuration of your own.
+Use: `gunicorn -c python:observability.gunicorn ...`, or import the hooks in a custom configuration.
 """
 
 import os

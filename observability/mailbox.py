@@ -20,7 +20,7 @@ class _Marker:
 
 
 class Mailbox(Generic[T]):
-    """Delivers what is put in, in batches and in order, on a thread of its own.
+    """Delivers what is put in, in batches and in order, on its own thread.
 
     - deliver: takes a batch; what it raises is counted by failed, and the batch is gone.
     - limit: how many items may wait, or how much, where size gives the size of one; what does not fit is

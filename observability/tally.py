@@ -1,4 +1,4 @@
-"""What telemetry counts of its own work; its own failures are also logged, once a minute."""
+"""What telemetry counts about itself; its failures are also logged, once a minute."""
 
 import logging
 import threading

@@ -49,7 +49,7 @@ QUIET_SERVICES = (
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
-MIN_S = 0.2  # what each edge gets at the end, even if the others took all the time
+MIN_S = 0.2  # what each edge gets at the end, even if the others used up the time
 Exclude = Callable[[Any], bool]
 
 
@@ -59,15 +59,16 @@ class Telemetry:
     Reads OpenTelemetry's variables (OTEL_*); keyword arguments win over them.
 
     - service: the service's name, which OTEL_SERVICE_NAME replaces; version: its version.
-    - tracer_provider: makes the spans; by default one that exports by OTLP. Yours stays yours to shut down.
-    - registry: where metrics are registered; prometheus_client's own by default. Two Telemetry may share one.
+    - tracer_provider: makes the spans; by default one that exports by OTLP. One that you pass is yours to
+      shut down.
+    - registry: where metrics are registered; by default prometheus_client's. Two Telemetry may share one.
     - log_stream: the text stream of the log lines; standard output by default.
     - exclude: a condition of opentelemetry.instrumentation.grpc.filters; methods that meet it are counted,
       but neither traced nor logged, as are health checks, reflection and what
       OTEL_PYTHON_GRPC_EXCLUDED_SERVICES names.
     - extra_labels: custom labels on the metrics of calls, by name, each from a bounded set.
-    - metadata_attributes: keys of request metadata whose values become attributes of spans; what looks like
-      a secret is redacted all the same. No other metadata is shown.
+    - metadata_attributes: keys of request metadata whose values become attributes of spans; a key that looks
+      like a secret is redacted in any case. No other metadata is shown.
     - buckets: the upper bounds, in seconds, of the histograms of durations, by default 14 from 0.001 to 10;
       http_buckets: those of HTTP requests, the same by default.
     - convention_metrics: whether there are OpenTelemetry's own histograms, too
@@ -251,11 +252,11 @@ class Telemetry:
         return [*deadline, *aio_client_interceptors(self._recorder("client", *address_of(target)))]
 
     def declare(self, path: str, *codes: str, side: str = "server", kind: str = "unary") -> None:
-        """Put a method's series at zero from the start, with OK and the codes that it is known to end with.
+        """Create a method's series at zero, with OK and the codes that it is known to end with.
 
         path is "/package.Service/Method", codes are gRPC's names such as "NOT_FOUND"; side is "server" or
         "client", kind is "unary", "client_stream", "server_stream" or "bidi_stream". Raises ValueError when
-        the path or a code is none.
+        the path or a code is wrong.
         """
         checks.method(path, codes)
         service, _, name = path.lstrip("/").rpartition("/")
@@ -275,8 +276,8 @@ class Telemetry:
         """Write the lines of Python's logging, from this level on, as JSON with the trace id.
 
         Until shutdown, the root logger has this level, and none of its handlers that write to standard output
-        or error, or to log_stream: no line is there twice. Its other handlers go on. Raises ValueError when
-        the level is not one of logging's.
+        or error, or to log_stream: no line is written twice. Its other handlers keep working. Raises
+        ValueError when the level is not one of logging's.
         """
         checks.level(level)
         if self._capture is None:
@@ -286,8 +287,8 @@ class Telemetry:
     def serve_metrics(self, port: int, host: str = "127.0.0.1") -> int:
         """Serve /metrics and return its port; 0 takes any. Raises OSError when the port is taken.
 
-        In OpenMetrics for clients that ask for it: exemplars live only there. `flask run --debug` loads the
-        application in two processes: the port is served in the one that serves pages.
+        It answers in OpenMetrics to clients that ask for it: exemplars exist only in that format. `flask run
+        --debug` loads the application in two processes: the port is served in the one that serves pages.
         """
         if reloader.watches_only():
             return port
@@ -302,7 +303,7 @@ class Telemetry:
         self.shutdown()
 
     def force_flush(self, timeout_s: float = 5.0) -> bool:
-        """Deliver what has ended to all signals and edges; False when timeout_s seconds are too short."""
+        """Deliver what has ended to all signals and edges; False if timeout_s seconds are not enough."""
         checks.seconds("timeout_s", timeout_s)
         end = time.monotonic() + timeout_s
 
@@ -315,7 +316,7 @@ class Telemetry:
         return self._spans.flush(left()) and done
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
-        """Deliver what waits, for at most timeout_s seconds, and stop; a second call does nothing."""
+        """Deliver what is queued, for at most timeout_s seconds, and stop; a second call does nothing."""
         checks.seconds("timeout_s", timeout_s)
         if self._is_shut_down:
             return
@@ -338,7 +339,7 @@ class Telemetry:
         self._metrics.shutdown()
 
     def hold(self) -> None:
-        """Before a fork: no thread of ours is in the midst of the metrics, or of making an exporter."""
+        """Before a fork: wait until no thread of ours updates the metrics or makes an exporter."""
         self._families.lock.acquire()
         for queue in self._queues():
             queue.hold()
@@ -350,7 +351,7 @@ class Telemetry:
         self._families.lock.release()
 
     def begin(self) -> None:
-        """Start again from nothing in a forked child: what is live or waits is the parent's."""
+        """Start from nothing in a forked child: live and queued records are the parent's."""
         self._families.lock = threading.RLock()
         self.tally.begin()
         self.journal.begin()

@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 class MemoryTelemetry(Telemetry):
-    """Telemetry whose spans, metrics and log lines can be asked for; it takes the arguments of Telemetry.
+    """Telemetry that keeps its spans, metrics and log lines in memory; it takes the arguments of Telemetry.
 
-    Each question flushes first, so its answer includes every call that has ended. `spans`, `lines` and
-    `value` give what there is; the others find one thing, or raise AssertionError with what was there.
+    Each method flushes first, so its answer includes every call that has ended. `spans`, `lines` and `value`
+    return everything; the others find one match, or raise AssertionError that shows what there is.
     """
 
     def __init__(self, service: str = "test", **options: Any) -> None:

@@ -1,3 +1,3 @@
-"""The two services of the bookshop, and the command that runs the pair."""
+"""The two services of the bookshop, and what both of them use."""
 
 __version__ = "0.1.0"

@@ -145,7 +145,7 @@ def _category(text: str) -> Category:
 _CATEGORIES = dict(Category.__members__)
 
 
-@lru_cache(maxsize=2**16)  # prices repeat, and reading one is the dearest part of a row
+@lru_cache(maxsize=2**16)  # prices repeat, and parsing one is the slowest part of a row
 def _price(text: str) -> int:
     if match := _PRICE.fullmatch(text):
         whole, cents = match.groups("")
@@ -186,7 +186,7 @@ def _refusal(path: Path, line: int, column: str, row: list[str], pick: _Pick, al
 
 
 def _first_use(path: Path, wanted: int) -> str:
-    """Say which line has an id first: a second reading, so that the good feed pays no memory for it."""
+    """Find the line that has an id first, by reading again: so a good feed costs no memory for it."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         pick = _columns(path, next(reader))

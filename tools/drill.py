@@ -21,7 +21,7 @@ SETTLE_S = 15.0
 
 
 class Drill:
-    """The story of one fault. Raises OSError without Prometheus, Unreachable where faults are not allowed."""
+    """One fault's course. Raises OSError without Prometheus, Unreachable where faults are not allowed."""
 
     def __init__(self, fault: Fault, where: Place, interval: str) -> None:
         self._fault, self._where, self._patience_s = fault, where, where.patience_s
@@ -58,7 +58,7 @@ class Drill:
         yield "wait", f"for {self._fault.alert}: {self._where.prometheus}/alerts"
 
     def _heal(self) -> str:
-        """Heal who can be healed; a process that has crashed is for others to start."""
+        """Switch the fault off; a process that has crashed is left to whatever restarts it."""
         try:
             return ", ".join(f"{x.service}: {x.ask('heal')}" for x in targets(self._fault.service))
         except Unreachable:
@@ -77,21 +77,21 @@ class Drill:
     def _trace(self, started_s: float, ended_s: float) -> str:
         """The id of a request of the window that has an exemplar, if there is one.
 
-        The slowest, where the fault takes time; else the last, for it began when the fault was on already.
+        The slowest, if the fault takes time; else the last, which began when the fault was already on.
         """
         query = self._fault.exemplars
-        # Who was held is measured at the heal, and scraped later.
-        least_s = HELD_S if self._fault.held else 0.0
+        # Requests that were held are measured when the fault is switched off, and scraped later.
+        min_s = HELD_S if self._fault.held else 0.0
 
         def found() -> list[dict[str, Any]]:
             seen = self._prometheus.exemplars(query, started_s, ended_s) if query else []
-            return [exemplar for exemplar in seen if float(exemplar["value"]) >= least_s]
+            return [exemplar for exemplar in seen if float(exemplar["value"]) >= min_s]
 
         if not query or not within(SETTLE_S, found):
             return ""
         takes_time = self._fault.ms is not None or self._fault.held
-        telling = max(found(), key=lambda exemplar: float(exemplar["value" if takes_time else "timestamp"]))
-        return str(telling["labels"]["trace_id"])
+        chosen = max(found(), key=lambda exemplar: float(exemplar["value" if takes_time else "timestamp"]))
+        return str(chosen["labels"]["trace_id"])
 
 
 def _queries(fault: Fault, interval: str) -> list[str]:
@@ -106,11 +106,11 @@ def _queries(fault: Fault, interval: str) -> list[str]:
 
 
 def main() -> int:
-    """Tell the story; exit with 0 when the alert fired, the panel moved, and all was well in the end."""
+    """Print each step; exit with 0 when the alert fired, the panel moved, and all recovered in the end."""
     parser = argparse.ArgumentParser(prog="python -m tools.drill", description="Drill one fault.")
     parser.add_argument("name", metavar="NAME", help="make faults lists them")
-    parser.add_argument("--patience", type=float, default=900.0, help="seconds that the alert gets")
-    parser.add_argument("--interval", default="1m", help="over which the panel's rates are taken")
+    parser.add_argument("--patience", type=float, default=900.0, help="seconds to wait for the alert")
+    parser.add_argument("--interval", default="1m", help="window of the panel's rates")
     arguments = parser.parse_args()
     try:
         drill = Drill(named(arguments.name), place(arguments.patience), arguments.interval)

@@ -15,7 +15,7 @@ class Prometheus:
         self.url = url.rstrip("/")
 
     def ask(self, path: str, **arguments: str) -> Any:
-        """The data that the API has under the path."""
+        """The data that the API returns for the path."""
         answer = ask_json(f"{self.url}/api/v1/{path}?{urlencode(arguments)}")
         if answer.get("status") != "success":
             raise OSError(f"Prometheus refused {path}: {answer.get('error')}")
@@ -27,7 +27,7 @@ class Prometheus:
         return found
 
     def alerts(self) -> list[dict[str, Any]]:
-        """The alerts that are pending or fire."""
+        """The alerts that are pending or firing."""
         found: list[dict[str, Any]] = self.ask("alerts")["alerts"]
         return found
 

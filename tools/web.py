@@ -1,4 +1,4 @@
-"""HTTP as the tools speak it: short, and never through a proxy."""
+"""HTTP for the tools: short timeouts, and never through a proxy."""
 
 import json
 import time
@@ -34,7 +34,7 @@ def ask(url: str) -> Answer:
         with error:
             return Answer(error.code, error.headers, error.read().decode(errors="replace"))
     except HTTPException as error:
-        raise OSError(f"no HTTP: {error!r}") from error
+        raise OSError(f"the answer must be HTTP, got {error!r}") from error
 
 
 def ask_json(url: str) -> Any:
@@ -43,7 +43,7 @@ def ask_json(url: str) -> Any:
     try:
         return json.loads(answer.text)
     except ValueError as error:
-        raise OSError(f"{url} answered {answer.status} without JSON") from error
+        raise OSError(f"{url} must answer with JSON, got {answer.status} without it") from error
 
 
 def within(timeout_s: float, condition: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""The interceptor for grpc.aio.Server: each RPC has a task of its own, and so a context of its own."""
+"""The interceptor for grpc.aio.Server: each RPC has its own task, and so its own context."""
 
 import asyncio
 import functools

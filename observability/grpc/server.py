@@ -159,7 +159,7 @@ class ServerRpc(Rpc):
             raise
         finally:
             if token is not None:
-                self._scope = otel_context.get_current()  # a generator may be within a span of its own
+                self._scope = otel_context.get_current()  # a generator may be inside a span that it opened
                 otel_context.detach(token)
             self._guard(self._look_for_loss)
             self._in_handler = False

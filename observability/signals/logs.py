@@ -40,7 +40,7 @@ EXPORTER_INTERVAL_S = 60.0
 
 
 class LogStream:
-    """Writes JSON lines to a text stream, on a thread of its own: a reader that stops stops nobody else.
+    """Writes JSON lines to a text stream, on its own thread: a reader that stops does not block the service.
 
     Lines that do not fit into the queue, or cannot be written, are dropped and counted. exported: a queue
     that gets them, too.
@@ -205,7 +205,7 @@ class JsonHandler(logging.Handler):
 def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     """A record's message and its fields: what its `extra` has, and the keywords of structlog.
 
-    structlog's ProcessorFormatter.wrap_for_formatter makes the message a dict, and adds fields of its own.
+    structlog's ProcessorFormatter.wrap_for_formatter makes the message a dict, and adds other fields.
     """
     fields = {key: value for key, value in vars(record).items() if key not in STANDARD}
     if not isinstance(record.msg, dict) or "event" not in record.msg:

@@ -43,7 +43,7 @@ class ExtraLabel:
     of: Callable[[Call], str]
 
     def value(self, call: Call) -> str:
-        """The call's value; `_OTHER` when `of` fails, too."""
+        """The call's value; `_OTHER` also when `of` raises."""
         try:
             value = self.of(call)
         except Exception:

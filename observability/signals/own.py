@@ -1,4 +1,4 @@
-"""The metrics that telemetry has of its own work: what it lost, what failed, what waits."""
+"""Telemetry's metrics about itself: what it lost, what failed, what is queued."""
 
 from collections import Counter as Totals
 from collections.abc import Callable

@@ -65,7 +65,7 @@ class Tracing:
         self._attributes = lru_cache(maxsize=PEERS)(self._attributes_of)
 
     def serve(self, call: Call) -> Context:
-        """Start a server's span, the child of the caller's; the context that the handler runs in."""
+        """Start a server's span, the child of the caller's; returns the context that the handler runs in."""
         current = otel_context.get_current()
         if current:  # the caller's span is the parent, or nobody's; all else that others put there stays
             current = set_span_in_context(INVALID_SPAN, current)
@@ -192,7 +192,7 @@ def _request(request: Any) -> tuple[dict[str, Any], Status]:
 
 
 def _event(error: Failure, time_ns: int) -> Event:
-    attributes = {  # the more telling, the later: a limit drops what came first
+    attributes = {  # the most important last: a limit drops what came first
         "exception.escaped": "False",
         "exception.stacktrace": utf8(error.stack),
         "exception.message": utf8(error.message),

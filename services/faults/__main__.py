@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def expectation(fault: Fault) -> str:
-    """What a fault does and where one sees it, for a person."""
+    """What a fault does and where it shows, as text."""
     values = {"SHARE": fault.share, "MS": fault.ms, "CODE": fault.code}
     given = "".join(f" {name}={value}" for name, value in values.items() if value is not None)
     return (

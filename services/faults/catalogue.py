@@ -1,4 +1,4 @@
-"""The faults: what each does, and which alert, panel and trace show it. All who name a fault read it here."""
+"""The faults: what each does, and which alert, panel and trace show it. All else reads them here."""
 
 from dataclasses import dataclass
 

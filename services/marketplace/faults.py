@@ -14,7 +14,7 @@ class PageFailed(Exception):  # noqa: N818 (it is what a fault does, and no erro
 
 
 def install(app: Flask, switch: Switch, threads: int) -> None:
-    """Let faults at the application's pages; health and static files stay well. Call it last."""
+    """Let faults at the application's pages; health and static files are not affected. Call it last."""
     app.before_request(_Pages(switch, threads).meet)
 
 

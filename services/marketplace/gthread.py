@@ -19,7 +19,7 @@ BPF_RETURN = 0x06
 
 
 class GentleWorker(ThreadWorker):
-    """Drains, closes the listener, finishes what is in flight, and hangs up on who says nothing."""
+    """Drains, closes the listener, finishes what is in flight, and closes connections that send nothing."""
 
     def drain(self, drain_s: float, grace_s: float) -> None:
         """Serve for drain_s more, asking clients to connect again; then end within grace_s."""

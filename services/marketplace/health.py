@@ -1,4 +1,4 @@
-"""Whether the shop lives, and whether it can serve pages."""
+"""Whether the shop is alive, and whether it can serve pages."""
 
 from flask import Blueprint, Response, current_app, jsonify
 from opentelemetry.instrumentation.utils import suppress_instrumentation

@@ -1,4 +1,4 @@
-"""The process that serves pages: what it makes after the fork, how it stops, what it ends with."""
+"""The process that serves pages: what it creates after the fork, how it stops, what it exits with."""
 
 import logging
 import os

@@ -15,7 +15,7 @@ MOST_BLOCKS = 64
 
 
 class FaultyService(RecommendationsServicer):
-    """The service, as well as the faults that are on let it be."""
+    """The service, with the faults that are on."""
 
     def __init__(self, service: RecommendationsServicer, switch: Switch) -> None:
         self._service, self._switch = service, switch

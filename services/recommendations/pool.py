@@ -25,7 +25,7 @@ LOOK_S = 0.01  # how often the pool looks for blocked threads while tasks wait
 class Pool(Executor):
     """Runs tasks on `warm` threads, and on at most `most` while some of them are blocked.
 
-    It stands in for a ThreadPoolExecutor, but has to be shut down: idle threads do not end by themselves.
+    It stands in for a ThreadPoolExecutor, but must be shut down: idle threads do not end by themselves.
     """
 
     def __init__(self, warm: int, most: int) -> None:

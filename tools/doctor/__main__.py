@@ -23,7 +23,9 @@ CHECKS = (
 def main() -> int:
     """Print a line for each check as it is made; the exit code is 1 when one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m tools.doctor", description="Find what is broken.")
-    parser.add_argument("--patience", type=float, default=15.0, help="seconds that telemetry gets to arrive")
+    parser.add_argument(
+        "--patience", type=float, default=15.0, help="seconds to wait for telemetry to arrive"
+    )
     bad = 0
     for finding in examine(place(parser.parse_args().patience)):
         print(finding, flush=True)  # noqa: T201
@@ -33,7 +35,7 @@ def main() -> int:
 
 
 def examine(where: Place) -> Iterator[Finding]:
-    """Every finding, in the order in which a request meets the parts."""
+    """Every finding, in the order in which a request reaches the parts."""
     for check in CHECKS:
         yield from check(where)
 

@@ -19,7 +19,7 @@ COMPOSE_S = 30.0
 
 
 class Settings(Pair):
-    """The ports of the stack that no service of ours knows."""
+    """The ports of the stack that are not settings of the services."""
 
     jaeger_ui_port: int = Field(16686, ge=1, le=65535, description="Port of Jaeger's pages and API")
     grafana_port: int = Field(3000, ge=1, le=65535, description="Port of Grafana")
@@ -30,7 +30,7 @@ class Settings(Pair):
 
 @dataclass(frozen=True)
 class Place:
-    """The stack's addresses. composed: compose runs it, so that all of it must be there."""
+    """The stack's addresses. composed: compose runs it, so every part must be there."""
 
     composed: bool
     tls: Files | None
@@ -52,7 +52,7 @@ class Place:
         return "docker compose up --wait" if self.composed else "docker compose up --wait, or make run"
 
     def log(self, service: str) -> Path:
-        """The file of a service's log, where compose runs none."""
+        """The file of a service's log, where compose does not run it."""
         return self.logs / f"{service}.log"
 
     def log_of(self, service: str) -> str:

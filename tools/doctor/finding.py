@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """state is "ok", "FAIL", or "--" for what was not looked at; todo is there when it failed."""
+    """state is "ok", "FAIL", or "--" for what was not checked; todo is set when it failed."""
 
     state: str
     name: str
@@ -18,15 +18,15 @@ class Finding:
 
 
 def ok(name: str, words: str) -> Finding:
-    """It is well."""
+    """The part works."""
     return Finding("ok", name, words)
 
 
 def failed(name: str, words: str, todo: str) -> Finding:
-    """It is not well, and this is what to do."""
+    """The part does not work, and this is what to do."""
     return Finding("FAIL", name, words, todo)
 
 
 def skipped(name: str, words: str) -> Finding:
-    """It was not looked at, and this is why."""
+    """The part was not checked, and this is why."""
     return Finding("--", name, words)

@@ -25,7 +25,7 @@ def page(place: Place) -> Iterator[Finding]:
     try:
         answer = _sampled(f"http://{place.services['marketplace'].address}/")
     except OSError:
-        yield skipped("page", "not asked for: the shop does not answer")
+        yield skipped("page", "not requested: the shop does not answer")
         return
     yield _served(place, answer)
     yield _moved(place, pages)
@@ -54,7 +54,7 @@ def measured(place: Place, service: str, name: str) -> float | None:
 
 
 def _sampled(url: str) -> Answer:
-    """A page of which there is a trace; the last one when there is none."""
+    """A page that has a trace; the last one when none has."""
     for _ in range(TRIES):
         answer = ask(url)
         if _trace_id(answer):

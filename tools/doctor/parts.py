@@ -1,4 +1,4 @@
-"""Whether each part of the stack is there and well."""
+"""Whether each part of the stack is there and works."""
 
 import json
 import time
@@ -31,7 +31,7 @@ def shop(place: Place) -> Iterator[Finding]:
 
 
 def recommendations(place: Place) -> Iterator[Finding]:
-    """Recommendations listens, and says that it serves."""
+    """Recommendations listens, and its health is SERVING."""
     port = place.services["recommendations"]
     if not listens(port):
         words = f"{port.address}: nobody listens"
@@ -44,13 +44,13 @@ def recommendations(place: Place) -> Iterator[Finding]:
 
 
 def otlp(place: Place) -> Iterator[Finding]:
-    """Somebody takes traces."""
+    """A receiver of traces listens."""
     if listens(place.otlp):
         yield ok("OTLP", f"{place.otlp.address} takes connections")
     elif place.otlp_expected:
         todo = "docker compose up --wait jaeger" if place.composed else "start what listens there (Jaeger), "
         todo += "" if place.composed else "or unset OTEL_EXPORTER_OTLP_ENDPOINT to see traces in the terminal"
-        yield failed("OTLP", f"{place.otlp.address}: nobody listens, so traces are lost", todo)
+        yield failed("OTLP", f"{place.otlp.address}: nothing listens, so traces are lost", todo)
     else:
         yield skipped("OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: make run shows traces in its terminal")
 
@@ -116,9 +116,9 @@ def grafana(place: Place) -> Iterator[Finding]:
         yield failed("Grafana", f"{place.grafana}: {_reason(error)}", todo)
         return
     if '"ok"' in health:
-        yield ok("Grafana", f"{place.grafana} is well")
+        yield ok("Grafana", f"{place.grafana} works")
     else:
-        yield failed("Grafana", f"its database is not well: {health}", "docker compose logs grafana")
+        yield failed("Grafana", f"its database must be ok, got {health}", "docker compose logs grafana")
 
 
 def clock(place: Place) -> Iterator[Finding]:
@@ -135,7 +135,7 @@ def clock(place: Place) -> Iterator[Finding]:
 
 
 def skew(name: str, said: str, now_s: float) -> Finding:
-    """How far the Date header that somebody said is from this machine's clock."""
+    """How far a Date header is from this machine's clock."""
     off_s = parsedate_to_datetime(said).timestamp() - now_s
     if abs(off_s) <= SKEW_S:
         return ok("clock", f"{name}'s is this machine's")

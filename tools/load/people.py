@@ -1,8 +1,8 @@
 """What people do in the shop: a locustfile.
 
 LOAD_RATE people a second arrive, until there are LOAD_RATE x 10. Each opens a page every ten seconds,
-whether the page before came quickly or slowly, and gives up on it after five. So the shop is asked for
-LOAD_RATE pages a second, however slow it is.
+whether the last one was quick or slow, and gives up on it after five. So LOAD_RATE pages a second are
+requested, however slow the shop is.
 """
 
 import os
@@ -51,7 +51,7 @@ class Person(FastHttpUser):
     default_headers = {"Connection": "close"}  # noqa: RUF012 (locust's own way to say it)
 
     def on_start(self) -> None:
-        """People do not come on the stroke of the second."""
+        """Spread the arrivals: not everybody comes at the same moment."""
         gevent.sleep(random.random())
 
     @task(20)

@@ -1,1 +1,1 @@
-"""The pair on this machine: both services, their traces in the terminal, Prometheus where it is at hand."""
+"""The pair on this machine: both services, their traces in the terminal, Prometheus if it is installed."""

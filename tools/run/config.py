@@ -52,7 +52,7 @@ def export_settings(environ: Mapping[str, str], endpoint: str) -> dict[str, str]
 
 
 def stable_names(environ: Mapping[str, str]) -> dict[str, str]:
-    """What makes OpenTelemetry's instrumentations use the stable names; a choice that was made is kept.
+    """What makes OpenTelemetry's instrumentations use the stable names; an existing choice is kept.
 
     SQLAlchemy's reads nothing but this variable, so it has to be there when the process starts.
     """

@@ -24,7 +24,7 @@ class Port(NamedTuple):
 
     @property
     def address(self) -> str:
-        """``host:port``, as one calls it."""
+        """``host:port``, to call it by."""
         host = reachable(self.host)
         return f"[{host}]:{self.number}" if ":" in host else f"{host}:{self.number}"
 

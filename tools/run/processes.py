@@ -1,4 +1,4 @@
-"""Child processes: started in sessions of their own, watched, and stopped together."""
+"""Child processes: each started in its own session, watched, and stopped together with the others."""
 
 import os
 import signal

@@ -16,7 +16,7 @@ LOOK_EVERY_S = 0.1
 
 
 class TracePrinter:
-    """Prints each trace when it is finished, on a thread of its own."""
+    """Prints each trace when it is finished, on its own thread."""
 
     def __init__(self, traces: Traces, console: Console) -> None:
         self._traces = traces

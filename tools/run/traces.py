@@ -1,4 +1,4 @@
-"""Spans gathered to traces, until each trace is whole."""
+"""Collects spans into traces, until each trace is complete."""
 
 import threading
 import time
