@@ -158,9 +158,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with ExitStack() as running:
         shop, receiver = running.enter_context(pair(folder / "var", **ports))
         failed = shop.get("/?category=42")[2]["traceresponse"].split("-")[1]
-        for name in FAULTS.keys() - {"crash", "stuck", "page-slow"}:
+        for name in [*sorted(FAULTS.keys() - {"crash", "errors", "stuck", "page-slow"}), "errors"]:
             faults("on", name, *(["1"] if FAULTS[name].share else []))
-            shop.get("/")
+            for _ in range(
+                12 if name == "errors" else 1
+            ):  # as many as open the shop's circuit, which stops calls
+                shop.get("/")
             faults("heal")
         receiver.close()
         shop.get("/")
