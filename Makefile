@@ -23,7 +23,7 @@ PYTHON ?= python3
 .PHONY: help run faults fault heal drill doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference manifests protobufs lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 run: $(STAMP) $(GENERATED) ## start both services here, print each trace and serve a page of them (ARGS=--quiet for no traces)
 	@exec $(if $(FAULTS),env MARKETPLACE_FAULTS_PORT=9111 RECOMMENDATIONS_FAULTS_PORT=9112) $(PY) -m tools.run $(ARGS)
@@ -31,22 +31,22 @@ run: $(STAMP) $(GENERATED) ## start both services here, print each trace and ser
 faults: $(STAMP) $(GENERATED) ## list the faults that can be switched on, and what to expect of each
 	@$(PY) -m services.faults list
 
-fault: $(STAMP) $(GENERATED) ## switch a fault on: NAME=slow, with SHARE=, MS=, CODE= as it takes them
+fault: $(STAMP) $(GENERATED) ## switch a fault on: NAME=slow, with SHARE=, MS=, CODE= where it has them
 	@$(PY) -m services.faults on '$(NAME)' '$(SHARE)' '$(MS)' '$(CODE)'
 
 heal: $(STAMP) $(GENERATED) ## switch all faults off
 	@$(PY) -m services.faults heal
 
-drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, printed step by step (NAME=slow)
+drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, step by step (NAME=slow)
 	@$(PY) -m tools.drill '$(NAME)'
 
-doctor: $(STAMP) $(GENERATED) ## no traces, no metrics, an empty dashboard? say what is broken and what to do
+doctor: $(STAMP) $(GENERATED) ## find out why there are no traces, no metrics or an empty dashboard, and what to do
 	@$(PY) -m tools.doctor $(ARGS)
 
 certs: $(STAMP) ## make a development CA and both services' certificates in var/certs, and print their settings
 	@$(PY) -m tools.certs
 
-test: $(STAMP) $(GENERATED) ## run the tests that need Python alone (ARGS=... goes to pytest; -n 0 runs one at a time)
+test: $(STAMP) $(GENERATED) ## run the tests that need only Python (ARGS=... goes to pytest; -n 0 runs one at a time)
 	$(PY) -m pytest $(PARALLEL) --ignore=tests/stack -m "not full" $(ARGS)
 
 test-full: $(STAMP) $(GENERATED) ## run what test leaves out: the rest of the conformance matrix, and the package installed
@@ -66,7 +66,7 @@ bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write
 conformance: $(STAMP) $(GENERATED) $(PEERS) ## compare with bare grpcio and with the peers: docs/conformance.md, and the cases by name in var/conformance/
 	PYTHONPATH=var/peers $(PY) -m tests.conformance
 
-lint: $(STAMP) $(GENERATED) ## ruff, mypy, the import contracts, generated files as their code has them, a proto that serves old clients
+lint: $(STAMP) $(GENERATED) ## ruff, mypy, import contracts, generated files up to date, the proto compatible with old clients
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -88,7 +88,7 @@ dashboards: $(STAMP) ## write grafana/dashboards/*.json and alerts.yml from thei
 reference: $(STAMP) $(GENERATED) ## write docs/reference.md from the docstrings of observability/
 	$(PY) -m tools.reference
 
-manifests: $(STAMP) ## write what kubernetes/ has of compose.yaml, alerts.yml and the dashboards
+manifests: $(STAMP) ## write what kubernetes/ takes from compose.yaml, alerts.yml and the dashboards
 	$(PY) -m kubernetes
 
 .PHONY: kubernetes-tools
