@@ -24,11 +24,10 @@ Attributes = dict[str, Any]
 
 
 class Receiver(TraceServiceServicer):
-    """Serves on a port that the system picks until it is closed; `endpoint` is what exporters are given.
+    """Serves on a port that the system picks, until it is closed; give its `endpoint` to exporters.
 
-    take is called for each resource of a request, one call at a time, on a thread of the receiver: with the
-    attributes of the resource and its spans, as OTLP has them. `rejects` is the number of spans that
-    the answer to each request says were rejected.
+    take is called for each resource of a request, one call at a time, on a thread of the receiver, with the
+    resource's attributes and its spans, as OTLP has them. Each answer says that `rejects` spans were rejected.
     """
 
     def __init__(self, take: Callable[[Attributes, Sequence[Span]], None], host: str = "127.0.0.1") -> None:
@@ -50,7 +49,7 @@ class Receiver(TraceServiceServicer):
         return ExportTraceServiceResponse(partial_success=rejected)
 
     def close(self) -> None:
-        """Refuse new requests, and let those that came be taken."""
+        """Refuse new requests, and finish those that have arrived."""
         self._server.stop(CLOSE_S).wait()
 
 

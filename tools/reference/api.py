@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import observability
-from observability import call, gunicorn, telemetry, testing, watched
+from observability import call, gunicorn, receiver, telemetry, testing, watched
 from observability.grpc import errors
 from observability.signals import redaction
 
@@ -21,6 +21,7 @@ PUBLIC: dict[ModuleType, Iterable[Any]] = {
     ],
     call: RECORDS,
     testing: (testing.MemoryTelemetry, testing.eventually),
+    receiver: (receiver.Receiver,),
     gunicorn: (gunicorn.on_starting, gunicorn.post_fork, gunicorn.child_exit),
 }
 FORK = {"hold", "release", "begin"}  # methods that the package itself calls around a fork
@@ -63,8 +64,9 @@ def _entry(heading: str, signature: str, member: Any) -> str:
 
 
 def _grpcs(kind: type) -> set[str]:
-    """The methods that gRPC declares, and calls."""
-    return {name for base in kind.__mro__ if base.__module__.startswith("grpc") for name in vars(base)}
+    """The methods that gRPC, or code that it has generated, declares and calls."""
+    theirs = [base for base in kind.__mro__ if base.__module__.startswith(("grpc", "opentelemetry"))]
+    return {name for base in theirs for name in vars(base)}
 
 
 def _node(member: Any) -> Any:
