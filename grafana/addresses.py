@@ -12,10 +12,10 @@ JAEGER = "http://localhost:16686"
 LOGS = "http://localhost:9428/select/vmui/"
 
 
-def lines(query: str, minutes: int) -> str:
-    """The link to the log lines of the last minutes that a LogsQL query selects.
+def lines(query: str) -> str:
+    """The link to the log lines of the last half hour that a LogsQL query selects.
 
     What stands in braces in the query is left for a template to fill.
     Source: https://docs.victoriametrics.com/victorialogs/logsql/
     """
-    return f"{LOGS}#/?query={quote(query, safe='{}$. ')}&g0.range_input={minutes}m&g0.relative_time=none"
+    return f"{LOGS}#/?query={quote(query, safe='{}$. ')}&g0.relative_time=last_30_minutes"

@@ -12,7 +12,7 @@ PARTS = "jaeger|logs|grafana|alertmanager|load"
 GROWTH = 48 * 2**20
 METHOD = "{{ $labels.grpc_service }}/{{ $labels.grpc_method }}"
 SHARE = "{{ $value | humanizePercentage }}"
-LINES = addresses.lines('service.name:="{{ $labels.job }}"', minutes=15)
+LINES = addresses.lines('service.name:="{{ $labels.job }}"')
 
 
 def group() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The lines of the log as OpenTelemetry's log records, sent by OTLP beside those on standard output.
 
-Records have the fields of the line as attributes, its event as the body, and the ids of its span as the data
-model has them: https://opentelemetry.io/docs/specs/otel/logs/data-model/
+Records have the fields of the line as attributes, and the ids of its span as the data model has them. The event
+of a call or a request is the record's name, and the body says which it was and how it ended.
+Source: https://opentelemetry.io/docs/specs/otel/logs/data-model/
 """
 
 import logging
@@ -28,6 +29,8 @@ SEVERITIES = {
     "warn": SeverityNumber.WARN,
     "error": SeverityNumber.ERROR,
 }
+# What the body of a call or a request is made of.
+SUMMARY = ("rpc.method", "status", "http.request.method", "http.route", "http.response.status_code")
 SCOPE = InstrumentationScope("observability")
 INT_64 = range(-(2**63), 2**63)
 
@@ -47,16 +50,25 @@ class LineQueue(ExportQueue[Line]):
 
     def _record(self, line: Line) -> ReadableLogRecord:
         context = None if line.span is None else set_span_in_context(NonRecordingSpan(line.span))
+        summary = _summary(line)
         record = LogRecord(
             timestamp=line.time_ns,
             observed_timestamp=line.time_ns,
             context=context,
             severity_text=line.level,
             severity_number=SEVERITIES.get(line.level, SeverityNumber.UNSPECIFIED),
-            body=_sound(line.event),
+            body=_sound(summary or line.event),
+            event_name=line.event if summary else None,
             attributes={_sound(key): _value(value) for key, value in line.fields.items()},
         )
         return ReadableLogRecord(record, self._resource, SCOPE)
+
+
+def _summary(line: Line) -> str:
+    """Which call or request it was and how it ended; nothing for a line of Python's logging."""
+    if "logger" in line.fields:
+        return ""
+    return " ".join(str(line.fields[key]) for key in SUMMARY if key in line.fields)
 
 
 def _value(value: Any) -> str | bool | int | float:

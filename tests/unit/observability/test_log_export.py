@@ -120,7 +120,8 @@ def test_a_line_is_a_record_of_the_same_call(exported: Store) -> None:
         assert record.trace_id.hex() == line["trace_id"]
         assert record.span_id.hex() == line["span_id"]
         assert record.flags & 1  # sampled
-        assert record.body.string_value == line["event"] == "grpc.server.call"
+        assert record.event_name == line["event"] == "grpc.server.call"
+        assert record.body.string_value == f"{line['rpc.method']} {line['status']}"
         assert record.severity_text == line["level"]
         fields = receiver.attributes(record.attributes)
         said = {"time", "level", "service", "event", "trace_id", "span_id"}
