@@ -1,7 +1,7 @@
 """The lines of the log as OpenTelemetry's log records, sent by OTLP beside those on standard output.
 
-Records have the fields of the line as attributes, and the ids of its span as the data model has them. The event
-of a call or a request is the record's name, and the body says which it was and how it ended.
+Records have the fields of the line as attributes, and the ids of its span as the data model has them. The
+event of a call or a request is the record's name; the body says which it was and how it ended.
 Source: https://opentelemetry.io/docs/specs/otel/logs/data-model/
 """
 
