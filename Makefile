@@ -91,7 +91,10 @@ reference: $(STAMP) $(GENERATED) ## write docs/reference.md from the docstrings 
 manifests: $(STAMP) ## write what kubernetes/ takes from compose.yaml, alerts.yml and the dashboards
 	$(PY) -m kubernetes
 
-.PHONY: kubernetes-tools
+.PHONY: digests kubernetes-tools
+digests: $(STAMP) ## build both images, push them to REGISTRY=, and write their digests into the production overlay
+	@$(PY) -m kubernetes.digests '$(REGISTRY)'
+
 kubernetes-tools: ## build what test-stack checks kubernetes/ with (needs Go; with ARGS=apiserver a real API server)
 	tests/stack/cluster/build.sh $(ARGS)
 

@@ -25,6 +25,8 @@ SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 RUNBOOKS = [name for name in DOCUMENTS if name.startswith("docs/runbooks/")]
 # Commands that other tests run, and where.
 ELSEWHERE = {
+    "kubectl": "tests/stack/test_kubernetes.py",
+    "kind": "tests/stack/test_kubernetes.py",  # what it loads, not kind itself
     "pip install": "tests/test_package.py",
     "grep TRACE_ID": "test_readme_s_look_at_what_was_recorded",
     "curl": "test_readme_s_look_at_what_was_recorded",

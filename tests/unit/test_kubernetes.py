@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from kubernetes import stack
+from kubernetes.digests import PRODUCTION, SERVICES, pinned
 from observability.testing import eventually
 from services.marketplace.config import Settings as ShopSettings
 from services.recommendations import server
@@ -307,3 +308,20 @@ def test_variables_have_the_defaults_that_compose_gives_them(
     )
     monkeypatch.setattr(stack, "ROOT", tmp_path)
     assert stack.services()["a"]["environment"] == ["1", "", "$3", "$__file{/a}", "${X:+4}"]
+
+
+def test_an_image_is_pinned_by_its_digest() -> None:
+    """Each service's image in the production overlay gets the registry and the digest, and nothing else changes."""
+    text = PRODUCTION.read_text()
+    for number, service in enumerate(SERVICES):
+        text = pinned(text, service, "localhost:5000/a", f"sha256:{number}")
+    changed = yaml.safe_load(text)
+    assert changed["images"] == [
+        {
+            "name": f"bookshop/{service}",
+            "newName": f"localhost:5000/a/bookshop/{service}",
+            "digest": f"sha256:{number}",
+        }
+        for number, service in enumerate(SERVICES)
+    ]
+    assert changed | {"images": ()} == yaml.safe_load(PRODUCTION.read_text()) | {"images": ()}

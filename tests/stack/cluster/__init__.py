@@ -1,0 +1,19 @@
+"""What checks the manifests: schemas, linters, and a real API server, as `make kubernetes-tools` builds them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+BUILT = ROOT / "var" / "kubernetes"
+
+
+def tool(name: str) -> str:
+    """A program on PATH or built by make; without it the test is skipped."""
+    found = shutil.which(name) or shutil.which(name, path=BUILT / "bin")
+    if found is None:
+        pytest.skip(
+            f"needs {name}; `make kubernetes-tools` builds it, and kube-apiserver with ARGS=apiserver"
+        )
+    return found
