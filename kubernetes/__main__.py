@@ -20,6 +20,7 @@ def files() -> dict[Path, str]:
     return {
         stack.ROOT / "kustomization.yaml": HEADER.format(FILES) + _yaml([_kustomization()]),
         HERE / "local" / "stack.yaml": HEADER.format(STACK) + _yaml(stack.manifests()),
+        HERE / "local" / "settings.env": HEADER.format("compose.yaml") + _env(stack.settings()),
         production / "rules.yaml": HEADER.format("alerts.yml") + _yaml([monitoring.rules()]),
         **{production / "dashboards" / name: text for name, text in monitoring.dashboards().items()},
     }
@@ -44,6 +45,10 @@ def _kustomization() -> dict[str, Any]:
 
 def _yaml(documents: list[dict[str, Any]]) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False, width=110)
+
+
+def _env(variables: dict[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in variables.items())
 
 
 def main() -> None:

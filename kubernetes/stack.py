@@ -7,9 +7,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-# The pair has manifests written by hand; `kubectl port-forward` does what entry does; postgres and test
-# are profiles.
-ELSEWHERE = ("marketplace", "recommendations", "entry", "postgres", "test")
+PAIR = ("marketplace", "recommendations")  # their manifests are written by hand
+ELSEWHERE = (*PAIR, "entry")  # `kubectl port-forward` does what entry does
 USER = 10001
 VARIABLE = r"\$\$|\$\{\w+(?::(?P<sign>[-+])(?P<word>[^}]*))?\}"
 NAME = "app.kubernetes.io/name"
@@ -30,8 +29,18 @@ def _default(found: re.Match[str]) -> str:
 
 
 def parts() -> dict[str, Any]:
-    """Those that a cluster gets from here."""
-    return {name: service for name, service in services().items() if name not in ELSEWHERE}
+    """Those that a cluster gets from here: what starts without a profile."""
+    return {
+        name: service
+        for name, service in services().items()
+        if name not in ELSEWHERE and "profiles" not in service
+    }
+
+
+def settings() -> dict[str, str]:
+    """The variables of the pair, but those that are empty by default."""
+    environments = [services()[name]["environment"] for name in PAIR]
+    return {key: str(value) for each in environments for key, value in each.items() if value is not None}
 
 
 def files(service: dict[str, Any]) -> dict[str, Path]:

@@ -64,7 +64,10 @@ def literals(path: str) -> dict[str, str]:
     """What the ConfigMap of settings holds."""
     generator = documents(f"{path}/kustomization.yaml")[0]["configMapGenerator"][0]
     assert generator["name"] == "settings"
-    return dict(literal.split("=", 1) for literal in generator["literals"])
+    lines = [*generator.get("literals", ())]
+    for file in generator.get("envs", ()):
+        lines += (FOLDER / path / file).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 def variables(name: str, overlay: str) -> dict[str, str]:
@@ -294,9 +297,10 @@ def test_policies_name_ports_that_there_are() -> None:
 
 
 def test_everything_of_compose_is_in_the_local_cluster() -> None:
-    """Each service of compose.yaml has a Deployment, but those that a cluster has no use for."""
+    """Each service that compose starts has a Deployment, but entry, for which a cluster has no use."""
     there = {d["metadata"]["name"] for d in documents("local/stack.yaml") if d["kind"] == "Deployment"}
-    assert there | set(SETTINGS) | {"entry", "postgres", "test"} == set(stack.services())
+    started = {name for name, service in stack.services().items() if "profiles" not in service}
+    assert there | set(SETTINGS) | {"entry"} == started
 
 
 def test_variables_have_the_defaults_that_compose_gives_them(
