@@ -20,7 +20,7 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run faults fault heal drill doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference manifests protobufs lock clean
+.PHONY: help run faults fault heal drill why doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference manifests protobufs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -39,6 +39,9 @@ heal: $(STAMP) $(GENERATED) ## switch all faults off
 
 drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, step by step (NAME=slow)
 	@$(PY) -m tools.drill '$(NAME)'
+
+why: $(STAMP) $(GENERATED) ## why was a trace of make run slow, or why did it fail? (TRACE=id)
+	@$(PY) -m tools.why '$(TRACE)'
 
 doctor: $(STAMP) $(GENERATED) ## find out why there are no traces, no metrics or an empty dashboard, and what to do
 	@$(PY) -m tools.doctor $(ARGS)

@@ -111,12 +111,13 @@ def receiver(take: Callable[[Iterable[Span]], None]) -> Receiver:
 
     def each(resource: Attributes, spans: Sequence[trace_pb2.Span]) -> None:
         service = printable(str(resource.get("service.name", "")))
-        take([_span(service, span) for span in spans])
+        take([span_of(service, span) for span in spans])
 
     return Receiver(each)
 
 
-def _span(service: str, span: trace_pb2.Span) -> Span:
+def span_of(service: str, span: trace_pb2.Span) -> Span:
+    """What is shown of a span that came by OTLP."""
     said = attributes(span.attributes)
     failed = span.status.code == trace_pb2.Status.STATUS_CODE_ERROR
     status = next((str(said[name]) for name in STATUS_ATTRIBUTES if said.get(name)), "")

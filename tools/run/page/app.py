@@ -1,6 +1,6 @@
 """The pages: the latest traces, one trace, the methods. All is rendered here, without a script."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from werkzeug.exceptions import HTTPException, SecurityError
 from tools.run.page.kept import Kept, Trace, calls
 from tools.run.page.lines import lines
 from tools.run.page.methods import Recent
+from tools.run.traces import Span
+from tools.run.why import Usual, why
 
 SHOWN = 100
 ERRORS = "errors"
@@ -51,10 +53,14 @@ def create_app(kept: Kept, recent: Recent, logs: Sequence[Path], shop: str) -> F
     @app.get("/trace/<trace_id>")
     def trace(trace_id: str) -> str:
         """One trace, its spans and its log lines."""
-        found = kept.get(trace_id.lower())
-        if found is None:
-            abort(404, NOT_HERE)
-        return render_template("trace.html", trace=found, lines=lines(found.root.trace_id, logs))
+        found = _of(kept, trace_id)
+        reasons = why(found.spans, _usual(recent))
+        return render_template("trace.html", trace=found, why=reasons, lines=lines(found.root.trace_id, logs))
+
+    @app.get("/trace/<trace_id>/why")
+    def words(trace_id: str) -> Response:
+        """Why it was slow or failed, as text."""
+        return Response(f"{why(_of(kept, trace_id).spans, _usual(recent))}\n", mimetype="text/plain")
 
     @app.get("/methods")
     def methods() -> str:
@@ -75,6 +81,20 @@ def create_app(kept: Kept, recent: Recent, logs: Sequence[Path], shop: str) -> F
         return render_template("error.html", error=error), error.code or 500
 
     return app
+
+
+def _of(kept: Kept, trace_id: str) -> Trace:
+    return kept.get(trace_id.lower()) or abort(404, NOT_HERE)
+
+
+def _usual(recent: Recent) -> Callable[[Span], Usual | None]:
+    methods = {(method.service, method.side, method.name): method for method in recent.methods()}
+
+    def of(span: Span) -> Usual | None:
+        method = methods.get((span.service, span.kind, span.name))
+        return Usual(method.count, method.quantile_ms(0.5), method.quantile_ms(0.95)) if method else None
+
+    return of
 
 
 def _matches(trace: Trace) -> bool:

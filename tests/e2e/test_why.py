@@ -1,0 +1,162 @@
+"""Why a trace was slow or failed: asked about each fault, in the real services."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from observability.testing import eventually
+from services.faults.catalogue import FAULTS, VARIABLES
+from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
+from tests.e2e.run.conftest import VARIABLES as PORTS
+from tests.e2e.run.running import RunningPair
+from tools.run.traces import span_of
+from tools.run.why import SLOW_MS, Usual, Why, why
+
+
+class Shop(NamedTuple):
+    """The pair, and the switches of its faults."""
+
+    pair: Pair
+    receiver: Receiver
+    ports: dict[str, str]
+
+    def faults(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "services.faults", *arguments]
+        subprocess.run(command, cwd=ROOT, env=os.environ | self.ports, check=True, capture_output=True)
+
+    def why(self, path: str, count: int, usual: Usual | None = None) -> Why:
+        """Why a page was as it was, when so many of its spans have come."""
+        trace_id = self.pair.get(path)[2]["traceresponse"].split("-")[1]
+
+        def spans() -> list[tuple[str, object]]:
+            return [(name, span) for name, span in self.receiver.spans if span.trace_id.hex() == trace_id]
+
+        eventually(lambda: len(spans()) >= count, 20)
+        return why([span_of(name, span) for name, span in spans()], lambda _: usual)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))
+    with pair(tmp_path_factory.mktemp("why"), **ports) as (running, receiver):
+        yield Shop(running, receiver, ports)
+
+
+@pytest.fixture
+def shop(shared: Shop) -> Iterator[Shop]:
+    yield shared
+    shared.faults("heal")
+
+
+CALL = "Recommendations/Recommend"
+EXPECTED = {
+    "slow": (3, "recommendations", CALL, "ms were spent in recommendations, in Recommendations/Recommend itself."),
+    "errors": (3, "recommendations", CALL, "failed in Recommendations/Recommend: INTERNAL (the catalogue cannot be read)."),
+    "not-found": (3, "recommendations", CALL, "answered Recommendations/Recommend with NOT_FOUND"),
+    "page-errors": (1, "marketplace", "GET /", "failed in GET /, and no call below it did: 500"),
+    "page-slow": (3, "marketplace", "GET /", "ms were spent in marketplace, in GET / itself."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_names_the_span_that_the_fault_is_in(shop: Shop, name: str) -> None:
+    """The culprit's service and span, the sentence, and an alert that fires for this fault with its runbook."""
+    count, service, span, words = EXPECTED[name]
+    shop.faults("on", name, "1")
+    found = shop.why("/", count)
+    assert found.culprit is not None
+    assert (found.culprit.service, found.culprit.name) == (service, span)
+    assert words in found.sentence
+    assert found.alert == FAULTS[name].alert
+    assert str(found).startswith(found.sentence)
+
+
+def test_a_page_that_is_held(shop: Shop) -> None:
+    """A page whose thread was stuck spent the time in itself."""
+    shop.faults("on", "stuck", "1")
+    healing = threading.Timer(1, shop.faults, ["heal"])
+    healing.start()
+    found = shop.why("/", 3)
+    healing.join()
+    assert found.culprit is not None
+    assert (found.culprit.service, found.culprit.name) == ("marketplace", "GET /")
+
+
+def test_a_leak_is_not_in_a_trace(shop: Shop) -> None:
+    """It names nobody, and says where to look, when no single call shows what is wrong."""
+    shop.faults("on", "leak", "1")
+    found = shop.why("/", 3)
+    assert (found.culprit, found.alert) == (None, "")
+    assert "metrics" in found.sentence
+
+
+def test_slow_is_more_than_the_objective_or_what_is_usual(shop: Shop) -> None:
+    """A page of milliseconds is slow where nearly all take microseconds, if there were enough of them."""
+    assert shop.why("/", 3, Usual(100, 0.001, 0.002)).culprit is not None
+    assert shop.why("/", 3, Usual(5, 0.001, 0.002)).culprit is None
+    assert shop.why("/", 3, Usual(100, 1e6, 1e6)).culprit is None
+
+
+def test_its_own_times_are_the_whole(shop: Shop) -> None:
+    """The parts of the critical path are as long as the page, and the call's deadline is a fact."""
+    found = shop.why("/", 3)
+    total_ms = (found.path[0].span.end_ns - found.path[0].span.start_ns) / 1e6
+    assert sum(step.own_ms for step in found.path) == pytest.approx(total_ms)
+    assert any("deadline of 500 ms" in fact for fact in found.facts)
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    """When recommendations is gone, the call that got no answer is named."""
+    with pair(tmp_path) as (running, receiver):
+        running.recommendations.stop()
+        eventually(lambda: "not available now" in running.get("/")[1], 20)
+        found = Shop(running, receiver, {}).why("/", 2)
+    assert found.culprit is not None
+    assert (found.culprit.service, found.culprit.name, found.culprit.kind) == ("marketplace", CALL, "client")
+    assert f"got no answer of localhost:{running.grpc} to {CALL}: UNAVAILABLE" in found.sentence
+    assert found.alert == "ServiceDown"
+
+
+def test_its_objective_is_the_alerts() -> None:
+    """Slow means the same to an alert."""
+    groups = yaml.safe_load((ROOT / "alerts.yml").read_text())["groups"]
+    rules = [rule["expr"] for group in groups for rule in group["rules"] if "slow" in rule.get("record", "")]
+    assert rules
+    assert all(f'le="{SLOW_MS / 1e3:g}"' in rule for rule in rules)
+
+
+def test_the_command_prints_it(tmp_path: Path) -> None:
+    """`make why` prints the words of the page; an unknown trace, and no page at all, are one line."""
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+
+    def asked(trace_id: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tools.why", trace_id]
+        return subprocess.run(
+            command, cwd=ROOT, env=os.environ | ports, capture_output=True, text=True, check=False
+        )
+
+    running = RunningPair(tmp_path, ports, "--quiet")
+    try:
+        running.wait_until_ready()
+        page = get(f"http://127.0.0.1:{ports['MARKETPLACE_PORT']}/?category=42")
+        trace_id = page[2]["traceresponse"].split("-")[1]
+        url = f"http://127.0.0.1:{ports['TRACES_PORT']}/trace/{trace_id}"
+        eventually(lambda: get(url)[1].count("<summary>") == 3, 20)
+        said = asked(trace_id)
+        assert said.stdout.startswith(f"recommendations answered {CALL} with NOT_FOUND")
+        assert "what was asked for does not exist" in said.stdout
+        assert "usually" in said.stdout
+        assert said.stdout.splitlines()[0] in get(url)[1].replace("&#39;", "'")
+        unknown = asked("0")
+        assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+    finally:
+        running.kill_all()
+    gone = asked(trace_id)
+    assert (gone.returncode, gone.stderr.count("\n"), gone.stdout) == (2, 1, "")
