@@ -83,6 +83,7 @@ def _addresses(both: Pair, receiver: Receiver, prometheus: Prometheus) -> dict[s
         "PROMETHEUS_PORT": prometheus.url.rpartition(":")[2],
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
         "JAEGER_UI_PORT": str(free_ports(1)[0]),
+        "TRACES_PORT": "25001",
     }
 
 
@@ -96,6 +97,7 @@ def test_all_is_well(well: Stack) -> None:
     assert (code, found["FAIL"]) == (0, [])
     for name in ("shop", "recommendations", "OTLP", "Prometheus", "clock", "page", "metrics", "sampling"):
         assert any(line.startswith(name) for line in found["ok"])
+    assert any("make run shows it: http://127.0.0.1:25001/trace/" in line for line in found["--"])
     for name in ("scrape", "spans", "log"):
         assert sum(line.startswith(name) for line in found["ok"]) == 2
 

@@ -41,6 +41,7 @@ class Place:
     prometheus_expected: bool
     jaeger: str
     grafana: str
+    traces: str
     otlp: Port
     otlp_expected: bool
     logs: Path
@@ -90,6 +91,7 @@ def place(patience_s: float) -> Place:
         prometheus=f"http://127.0.0.1:{own.prometheus_port}",
         prometheus_expected=composed or shutil.which("prometheus") is not None,
         jaeger=str(shop.jaeger_ui_url or f"http://127.0.0.1:{own.jaeger_ui_port}").rstrip("/"),
+        traces=f"http://127.0.0.1:{own.traces_port}",
         grafana=f"http://127.0.0.1:{own.grafana_port}",
         otlp=Port("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.hostname or "127.0.0.1", endpoint.port or 4317),
         otlp_expected=composed or bool(own.otel_exporter_otlp_endpoint),

@@ -128,7 +128,7 @@ def _stored(place: Place, trace_id: str) -> Iterator[Finding]:
     try:
         found = both if within(place.patience_s, lambda: both <= services()) else services()
     except OSError:
-        where = "see above" if place.composed else f"make run prints it: {trace_id}"
+        where = "see above" if place.composed else f"make run shows it: {place.traces}/trace/{trace_id}"
         yield skipped("trace", f"no Jaeger to ask; {where}")
         return
     if both <= found:
