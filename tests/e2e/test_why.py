@@ -1,6 +1,7 @@
 """Why a trace was slow or failed: asked about each fault, in the real services."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,9 @@ from tests.e2e.run.conftest import VARIABLES as PORTS
 from tests.e2e.run.running import RunningPair
 from tools.run.traces import span_of
 from tools.run.why import SLOW_MS, Usual, Why, why
+
+CALL = "Recommendations/Recommend"
+PATIENT = {"RECOMMENDATIONS_TIMEOUT_MS": "60000"}  # however slow the machine is, no deadline passes
 
 
 class Shop(NamedTuple):
@@ -45,7 +49,7 @@ class Shop(NamedTuple):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))
-    with pair(tmp_path_factory.mktemp("why"), **ports) as (running, receiver):
+    with pair(tmp_path_factory.mktemp("why"), **ports, **PATIENT) as (running, receiver):
         yield Shop(running, receiver, ports)
 
 
@@ -55,7 +59,6 @@ def shop(shared: Shop) -> Iterator[Shop]:
     shared.faults("heal")
 
 
-CALL = "Recommendations/Recommend"
 EXPECTED = {
     "slow": (3, "recommendations", CALL, "ms were spent in recommendations, in Recommendations/Recommend itself."),
     "errors": (3, "recommendations", CALL, "failed in Recommendations/Recommend: INTERNAL (the catalogue cannot be read)."),
@@ -109,12 +112,14 @@ def test_its_own_times_are_the_whole(shop: Shop) -> None:
     found = shop.why("/", 3)
     total_ms = (found.path[0].span.end_ns - found.path[0].span.start_ns) / 1e6
     assert sum(step.own_ms for step in found.path) == pytest.approx(total_ms)
-    assert any("deadline of 500 ms" in fact for fact in found.facts)
+    assert any(
+        re.fullmatch(rf"{CALL} had a deadline of \d+ ms; \d+ ms were left.", fact) for fact in found.facts
+    ), found.facts
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
     """When recommendations is gone, the call that got no answer is named."""
-    with pair(tmp_path) as (running, receiver):
+    with pair(tmp_path, **PATIENT) as (running, receiver):
         running.recommendations.stop()
         eventually(lambda: "not available now" in running.get("/")[1], 20)
         found = Shop(running, receiver, {}).why("/", 2)
@@ -142,7 +147,7 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
             command, cwd=ROOT, env=os.environ | ports, capture_output=True, text=True, check=False
         )
 
-    running = RunningPair(tmp_path, ports, "--quiet")
+    running = RunningPair(tmp_path, ports | PATIENT, "--quiet")
     try:
         running.wait_until_ready()
         page = get(f"http://127.0.0.1:{ports['MARKETPLACE_PORT']}/?category=42")

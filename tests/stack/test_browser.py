@@ -96,6 +96,7 @@ def test_searching_by_form(browser: Any, shop: Pair) -> None:
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page of `make run`, when the shop has been visited."""
     ports = dict(zip(VARIABLES, map(str, free_ports(len(VARIABLES))), strict=True))
+    ports["RECOMMENDATIONS_TIMEOUT_MS"] = "60000"
     pair = RunningPair(tmp_path_factory.mktemp("traces"), ports, "--quiet")
     try:
         pair.wait_until_ready()
