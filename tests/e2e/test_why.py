@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from services.faults.catalogue import FAULTS, VARIABLES
 from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
 from tests.e2e.run.conftest import VARIABLES as PORTS
 from tests.e2e.run.running import RunningPair
+from tests.e2e.run.spans import CLIENT, ROOT, SERVER
 from tools.run.traces import span_of
 from tools.run.why import SLOW_MS, Usual, Why, why
 
@@ -127,6 +129,17 @@ def test_nobody_answers(tmp_path: Path) -> None:
     assert (found.culprit.service, found.culprit.name, found.culprit.kind) == ("marketplace", CALL, "client")
     assert f"got no answer of localhost:{running.grpc} to {CALL}: UNAVAILABLE" in found.sentence
     assert found.alert == "ServiceDown"
+
+
+def test_repeated_calls_are_facts() -> None:
+    """Attempts that gRPC made again, and calls that the caller made again, are counted."""
+    again = replace(CLIENT, span_id="4", kind="client")
+    tried = replace(SERVER, attributes={"rpc.grpc.previous_attempts": "2"})
+    found = why([ROOT, replace(CLIENT, kind="client"), again, tried], lambda _: None)
+    assert found.facts == [
+        "recommendations was tried before with Recommend: 2 earlier attempts.",
+        "Recommend was called 2 times.",
+    ]
 
 
 def test_its_objective_is_the_alerts() -> None:

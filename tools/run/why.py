@@ -158,6 +158,8 @@ def _facts(rows: Sequence[Row], culprit: Span | None) -> Iterator[str]:
         if (left := span.attributes.get("rpc.grpc.deadline_left_ms")) and span.kind == "client":
             deadline = span.attributes.get("rpc.grpc.deadline_ms", "?")
             yield f"{span.name} had a deadline of {deadline} ms; {left} ms were left."
+        if earlier := span.attributes.get("rpc.grpc.previous_attempts"):
+            yield f"{span.service} was tried before with {span.name}: {earlier} earlier attempts."
     tries: dict[tuple[str, str], int] = {}
     for row in rows:
         if row.span.kind == "client":
