@@ -18,7 +18,7 @@ from services.marketplace.metrics import RecommendationsMetrics
 
 WATCH_S = 0.25  # a little more than gRPC waits between two looks
 VISITOR = 1  # everybody is the same person until the shop has accounts
-WORTH = 0.2  # with less than this share of its usual time left, a call is not made
+WORTH = 0.1  # with less than this share of its usual time left, a call is not made
 
 logger = logging.getLogger(__name__)
 

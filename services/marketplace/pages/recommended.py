@@ -6,7 +6,6 @@ from typing import NamedTuple
 from flask import current_app, g
 
 from services.marketplace.answers import Recommendation
-from services.marketplace.budget import left_s
 from services.marketplace.recommendations import Unavailable
 from services.marketplace.shop import current_shop
 
@@ -22,18 +21,18 @@ class Shelf(NamedTuple):
 
 def recommended(category: int, but: int | None = None) -> Shelf:
     """Three books of the category, but not the one with that id; raises UnknownCategory."""
-    started = time.perf_counter()
+    started_s = time.perf_counter()
     shop = current_shop()
     count = COUNT if but is None else COUNT + 1
     try:
-        within_s = left_s(shop.settings.page_budget_s)
+        within_s = shop.settings.page_budget_s - (started_s - g.started_s)
         books = shop.recommendations.recommend(category, count, within_s)
         return Shelf(_others(books, but), new=True)
     except Unavailable as error:
         current_app.logger.warning("page without recommendations: %s", error.reason)
         return Shelf(_others(error.kept, but) or None, new=False)
     finally:
-        g.recommendations_s = time.perf_counter() - started
+        g.recommendations_s = time.perf_counter() - started_s
 
 
 def _others(books: list[Recommendation], but: int | None) -> list[Recommendation]:

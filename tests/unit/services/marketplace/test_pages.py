@@ -1,6 +1,7 @@
 """The pages of the shop, with the real recommendations behind them."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,15 @@ def test_the_store_follows_its_feed(tmp_path: Path) -> None:
     store = Store(url, tmp_path / "feed.csv")
     assert len(store.page().books) == 2
     store.close()
+
+
+def test_a_page_that_took_its_time_makes_no_call(server: Running) -> None:
+    """What is left of the page's budget is the deadline of its call; with none left, it goes on without."""
+    app, shop, telemetry = make(server.port, marketplace_page_budget_ms=1)
+    app.before_request(lambda: time.sleep(0.002))
+    page = app.test_client().get("/")
+    assert "not available now" in page.text
+    assert telemetry.value("marketplace_recommendations_degraded_total", reason="NO_TIME") == 1
+    assert telemetry.value("grpc_client_started_total") == 0
+    shop.recommendations.close()
+    shop.store.close()

@@ -100,7 +100,7 @@ def test_a_slow_service_holds_some_threads(server: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("within_s", "reason"), [(0.2, "DEADLINE_EXCEEDED"), (0.05, "NO_TIME"), (-1, "NO_TIME")]
+    ("within_s", "reason"), [(0.2, "DEADLINE_EXCEEDED"), (0.04, "NO_TIME"), (-1, "NO_TIME")]
 )
 def test_a_call_gets_what_is_left(server: Running, within_s: float, reason: str) -> None:
     """The deadline is the page's, if that is earlier; with too little time left there is no call."""
