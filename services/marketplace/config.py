@@ -14,6 +14,24 @@ class Settings(ServiceSettings):
     marketplace_metrics_port: Port = Field(9101, description="Port of its /metrics; 0 takes any")
     marketplace_faults_port: FaultsPort | None = Field(None, description=FAULTS)
     marketplace_threads: int = Field(16, ge=1, le=256, description="Threads that serve pages")
+    marketplace_queue: int = Field(
+        64, ge=0, le=10_000, description="Requests that may wait for a thread; more are answered with 503"
+    )
+    marketplace_wait_ms: int = Field(
+        500, ge=1, le=60_000, description="Milliseconds after which one that waits is answered with 503"
+    )
+    marketplace_request_s: float = Field(
+        10.0, gt=0, le=600, description="Seconds that a client has to send a whole request"
+    )
+    marketplace_connections: int = Field(
+        800, ge=1, le=100_000, description="Connections to the shop at once; more are closed"
+    )
+    marketplace_client_connections: int = Field(
+        200, ge=1, le=100_000, description="The same, of one address; behind a proxy, all are the proxy's"
+    )
+    marketplace_frozen_s: int = Field(
+        10, ge=2, le=600, description="Seconds after which a worker process that hangs is replaced"
+    )
     database_url: str = Field(
         "sqlite:///var/marketplace.sqlite3",
         description="The shop's own catalogue: an SQLite file, or `sqlite://` for memory",
