@@ -35,7 +35,8 @@ class Shop:
             DRAIN_S="0",
             **variables,
         )
-        eventually(lambda: self.get("/readyz")[0] == 200, 30)
+        self.workers = eventually(self.running, 30)  # those that it began with: one
+        eventually(lambda: self.get("/readyz")[0] == 200, 60)
 
     def get(self, path: str) -> tuple[int, str, dict[str, str]]:
         return get(f"http://127.0.0.1:{self.port}{path}")
@@ -66,11 +67,10 @@ class Shop:
         assert control.getresponse().status == 200
         control.close()
 
-    def worker(self) -> int:
-        """The id of the process that serves pages."""
+    def running(self) -> list[int]:
+        """The ids of the processes that serve pages."""
         number = self.service.process.pid
-        (worker,) = Path(f"/proc/{number}/task/{number}/children").read_text().split()
-        return int(worker)
+        return [int(worker) for worker in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
 
     def close(self) -> None:
         if self.service.process.poll() is None:
@@ -195,21 +195,20 @@ def test_a_request_that_cannot_be_served(shop: Shop, request_: bytes, status: in
 @pytest.mark.parametrize("number", ["HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH"])
 def test_a_signal_that_means_nothing_here(shop: Shop, number: str) -> None:
     """Sent to either process it does nothing: the same processes go on."""
-    worker = shop.worker()
-    for process in (shop.service.process.pid, worker):
+    for process in (shop.service.process.pid, *shop.workers):
         os.kill(process, signal.Signals[f"SIG{number}"])
     for _ in range(3):
         assert shop.get("/books")[0] == 200
         time.sleep(0.3)  # gunicorn starts and ends workers once a second
-    assert shop.worker() == worker
+    assert shop.running() == shop.workers
     assert shop.service.errors.read_text() == ""
 
 
 @pytest.mark.parametrize("shop", [{"MARKETPLACE_FROZEN_S": "2"}], indirect=True)
 def test_a_frozen_worker_is_replaced(shop: Shop) -> None:
     """A worker that does nothing any more is ended, and another one serves."""
-    frozen = shop.worker()
+    (frozen,) = shop.workers
     os.kill(frozen, signal.SIGSTOP)
     eventually(lambda: not Path(f"/proc/{frozen}").exists(), 20)
     eventually(lambda: shop.get("/readyz")[0] == 200, 20)
-    assert shop.worker() != frozen
+    assert frozen not in shop.running()
