@@ -32,6 +32,10 @@ class Settings(ServiceSettings):
     marketplace_frozen_s: int = Field(
         10, ge=2, le=600, description="Seconds after which a worker process that hangs is replaced"
     )
+    allowed_hosts: str = Field(
+        "",
+        description="The shop's names, with commas between; others are answered with 400. Unset: any",
+    )
     database_url: str = Field(
         "sqlite:///var/marketplace.sqlite3",
         description="The shop's own catalogue: an SQLite file, or `sqlite://` for memory",
@@ -84,6 +88,11 @@ class Settings(ServiceSettings):
         names = "RECOMMENDATIONS_CERT_FILE", "RECOMMENDATIONS_KEY_FILE", "RECOMMENDATIONS_CA_FILE"
         cert, key = self.recommendations_cert_file, self.recommendations_key_file
         return Files(names, cert, key, self.recommendations_ca_file)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names of the shop, in lower case."""
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
     def recommendations_target(self) -> str:

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -172,35 +173,71 @@ def test_requests_come_as_they_like(shop: Shop) -> None:
     assert shop.refused() == {}
 
 
-@pytest.mark.parametrize(
-    ("request_", "status", "reason"),
-    [
-        (GET + b"X: " + b"x" * 40_000, 431, "too_large"),
-        (POST + b"Content-Length: 99999999999999999999\r\n\r\n", 413, "too_large"),
-        (POST + b"Content-Length: 70000\r\n\r\n", 413, "too_large"),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 411, "length_required"),
-        (POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400, "malformed"),
-        (POST + b"Content-Length: -5\r\n\r\n", 400, "malformed"),
-        (b"\0\xff\r\n\r\n", 400, "malformed"),
-        (b"GET / HTTP/9.9\r\n\r\n", 400, "malformed"),
-    ],
-)
-def test_a_request_that_cannot_be_served(shop: Shop, request_: bytes, status: int, reason: str) -> None:
+UNSERVED = [
+    (GET + b"X: " + b"x" * 40_000, 431, "too_large"),
+    (POST + b"Content-Length: 99999999999999999999\r\n\r\n", 413, "too_large"),
+    (POST + b"Content-Length: 70000\r\n\r\n", 413, "too_large"),
+    (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 411, "length_required"),
+    (POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400, "malformed"),
+    (POST + b"Content-Length: -5\r\n\r\n", 400, "malformed"),
+    (b"\0\xff\r\n\r\n", 400, "malformed"),
+    (b"GET / HTTP/9.9\r\n\r\n", 400, "malformed"),
+]
+
+
+def test_a_request_that_cannot_be_served(shop: Shop) -> None:
     """It is refused with its status, the connection is closed, it is counted, and the next is served."""
-    assert shop.send(request_).startswith(b"HTTP/1.1 %d " % status)
-    assert shop.refused() == {reason: 1}
-    assert shop.get("/livez")[0] == 200
+    for request, status, _ in UNSERVED:
+        assert shop.send(request).startswith(b"HTTP/1.1 %d " % status)
+        assert shop.get("/livez")[0] == 200
+    assert shop.refused() == Counter(reason for _, _, reason in UNSERVED)
 
 
-@pytest.mark.parametrize("number", ["HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH"])
-def test_a_signal_that_means_nothing_here(shop: Shop, number: str) -> None:
-    """Sent to either process it does nothing: the same processes go on."""
-    for process in (shop.service.process.pid, *shop.workers):
-        os.kill(process, signal.Signals[f"SIG{number}"])
-    for _ in range(3):
-        assert shop.get("/books")[0] == 200
-        time.sleep(0.3)  # gunicorn starts and ends workers once a second
-    assert shop.running() == shop.workers
+def test_a_host_that_is_no_name(shop: Shop) -> None:
+    """It is answered with 400, and counted as such."""
+    hosts = [b"a" * 300, b"a..b", b".", b"[::1", b"a b", b"\xff", b"x:y", b"a,b", b"x/y", b""]
+    for host in hosts:
+        answer = shop.send(b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host)
+        assert answer.startswith(b"HTTP/1.1 400"), host
+    pattern = r'^http_server_request_duration_seconds_count{.*status_code="400".*} (\S+)$'
+    assert re.findall(pattern, shop.scrape(), re.MULTILINE) == [f"{len(hosts)}.0"]
+
+
+@pytest.mark.parametrize("shop", [{"ALLOWED_HOSTS": "books.example, 127.0.0.1"}], indirect=True)
+def test_only_the_shops_own_names(shop: Shop) -> None:
+    """Another name than those allowed is a 400 everywhere but at the probes."""
+
+    def ask(path: bytes, host: bytes) -> bytes:
+        return shop.send(b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (path, host))[9:12]
+
+    assert {ask(b"/books", host) for host in (b"Books.Example", b"books.example:80", b"127.0.0.1")} == {
+        b"200"
+    }
+    assert {ask(b"/books", host) for host in (b"evil.example", b"books.example.evil", b"x")} == {b"400"}
+    assert ask(b"/livez", b"10.1.2.3:5000") == b"200"
+
+
+def test_headers_that_only_a_proxy_may_send(shop: Shop) -> None:
+    """They change no path, scheme or address."""
+    headers = (
+        b"SCRIPT_NAME: /x\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+    )
+    answer = shop.send(b"GET /books HTTP/1.1\r\nHost: evil.example\r\n" + headers)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"evil" not in answer
+    assert b"/x/" not in answer
+    assert b"Location" not in shop.send(b"GET /books//1 HTTP/1.1\r\nHost: evil.example\r\n" + headers)
+
+
+def test_signals_that_mean_nothing_here(shop: Shop) -> None:
+    """Sent to either process they do nothing: the same processes go on."""
+    for name in ("HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH"):
+        for process in (shop.service.process.pid, *shop.workers):
+            os.kill(process, signal.Signals[f"SIG{name}"])
+        for _ in range(3):
+            assert shop.get("/books")[0] == 200
+            time.sleep(0.3)  # gunicorn starts and ends workers once a second
+        assert shop.running() == shop.workers
     assert shop.service.errors.read_text() == ""
 
 
