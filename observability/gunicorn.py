@@ -9,9 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from observability.metrics_server import MetricsServer
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 HOST, PORT = "OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT"
@@ -45,7 +47,7 @@ def on_starting(server: Any) -> None:
     registry = CollectorRegistry()
     try:
         registry.register(Workers(directory))
-        server.metrics, _ = start_http_server(int(port), host, registry)
+        server.metrics = MetricsServer(int(port), host, registry)
     except (OSError, OverflowError, ValueError) as error:
         raise RuntimeError(f"{DIRECTORY} {directory!r}, {HOST} {host!r}, {PORT} {port!r}: {error}") from error
     for file in Path(directory).glob("*.db"):

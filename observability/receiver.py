@@ -27,7 +27,8 @@ class Receiver(TraceServiceServicer):
     """Serves on a port that the system picks, until it is closed; give its `endpoint` to exporters.
 
     take is called for each resource of a request, one call at a time, on a thread of the receiver, with the
-    resource's attributes and its spans, as OTLP has them. Each answer says that `rejects` spans were rejected.
+    resource's attributes and its spans, as OTLP has them. Each answer says that `rejects` spans were
+    rejected.
     """
 
     def __init__(self, take: Callable[[Attributes, Sequence[Span]], None], host: str = "127.0.0.1") -> None:

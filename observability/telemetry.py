@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import filters
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from observability import checks, fork, reloader
 from observability.call import Method
@@ -27,6 +27,7 @@ from observability.grpc.recorder import Recorder
 from observability.grpc.server import ServerInterceptor
 from observability.grpc.target import address_of
 from observability.journal import Journal
+from observability.metrics_server import MetricsServer
 from observability.settings import read, sampler, span_limits
 from observability.signals import exporters
 from observability.signals.export import ExportQueue, SpanQueue
@@ -149,7 +150,7 @@ class Telemetry:
             redaction=self._redaction,
         )
         self.journal.signals = [self._metrics, Logs(self._stream, self.tally), self._tracing]
-        self._servers: list[Any] = []
+        self._servers: list[MetricsServer] = []
         self._is_shut_down = False
         self._describe(version)
         atexit.register(self.shutdown)
@@ -292,9 +293,9 @@ class Telemetry:
         """
         if reloader.watches_only():
             return port
-        server, thread = start_http_server(port, host, self.registry)
-        self._servers.append((server, thread))
-        return int(server.server_port)
+        server = MetricsServer(port, host, self.registry)
+        self._servers.append(server)
+        return server.server_port
 
     def __enter__(self) -> Self:
         return self
@@ -324,10 +325,7 @@ class Telemetry:
         atexit.unregister(self.shutdown)
         end = time.monotonic() + timeout_s
         while self._servers:
-            server, thread = self._servers.pop()
-            server.shutdown()
-            server.server_close()
-            thread.join(1)
+            self._servers.pop().close()
         self.journal.close(timeout_s)
         self._spans.shutdown(max(end - time.monotonic(), MIN_S))
         if self._capture is not None:
@@ -360,7 +358,7 @@ class Telemetry:
             queue.begin()
         self._spans.begin()
         self._metrics.begin()
-        for server, _ in self._servers:
+        for server in self._servers:
             server.socket.close()
         self._servers.clear()
 

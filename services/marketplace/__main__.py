@@ -13,6 +13,7 @@ from gunicorn.arbiter import Arbiter
 
 from services.faults.admin import HOST
 from services.marketplace.config import Settings
+from services.marketplace.gunicorn_worker import MEANINGLESS
 from services.marketplace.worker import TELEMETRY_S, Worker
 from services.ports import PortTaken, require_free
 from services.settings import load
@@ -31,15 +32,16 @@ class ShopServer(BaseApplication):
         settings = self._settings
         values: dict[str, Any] = {
             "bind": settings.address(settings.marketplace_port),
-            "worker_class": "services.marketplace.gthread.GentleWorker",
+            "worker_class": "services.marketplace.gunicorn_worker.ShopWorker",
             "workers": 1,
-            "threads": settings.marketplace_threads,
+            "timeout": settings.marketplace_frozen_s,
             "graceful_timeout": math.ceil(settings.drain_s + settings.grace_s + TELEMETRY_S),
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
             "logger_class": "services.marketplace.worker.PlainLogger",
             "control_socket_disable": True,
-            "when_ready": _stop_gently_on_interrupt,
-            "post_worker_init": self._worker.take_signals,
+            "forwarded_allow_ips": "",  # nobody's SCRIPT_NAME and X-Forwarded-Proto are believed
+            "when_ready": _take_signals,
+            "post_worker_init": self._worker.open,
             "worker_exit": self._worker.end,
         }
         for name, value in values.items():
@@ -65,8 +67,11 @@ def main() -> None:
     ShopServer(settings).run()
 
 
-def _stop_gently_on_interrupt(_: Arbiter) -> None:
+def _take_signals(_: Arbiter) -> None:
+    """Ctrl-C stops gently; gunicorn's signals would start more workers, which cannot share the ports."""
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+    for number in MEANINGLESS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from flask import Flask
 
 from observability import Telemetry
 from services.faults.switch import Switch
-from services.marketplace import edge, faults, health
+from services.marketplace import edge, faults, health, hosts
 from services.marketplace.pages import book, books, errors, home
 from services.marketplace.shop import Shop
 
@@ -14,7 +14,8 @@ def create_app(shop: Shop, telemetry: Telemetry, switch: Switch | None = None) -
     app = Flask(__name__)
     app.json.compact = True  # type: ignore[attr-defined]
     app.extensions["shop"] = shop
-    telemetry.instrument_flask(app)
+    hosts.install(app, shop.settings.hosts)
+    telemetry.instrument_flask(app)  # around all that is there by now
     edge.install(app)
     for part in (health, home, books, book):
         app.register_blueprint(part.blueprint)

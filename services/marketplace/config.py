@@ -23,6 +23,28 @@ class Settings(ServiceSettings):
         description="Time, in milliseconds, for a page and its wait for a thread: what is left of it is the "
         "deadline of its call; unset, it is RECOMMENDATIONS_TIMEOUT_MS",
     )
+    marketplace_queue: int = Field(
+        64, ge=0, le=10_000, description="Requests that may wait for a thread; more are answered with 503"
+    )
+    marketplace_wait_ms: int = Field(
+        500, ge=1, le=60_000, description="Milliseconds after which one that waits is answered with 503"
+    )
+    marketplace_request_s: float = Field(
+        10.0, gt=0, le=600, description="Seconds that a client has to send a whole request"
+    )
+    marketplace_connections: int = Field(
+        800, ge=1, le=100_000, description="Connections to the shop at once; more are closed"
+    )
+    marketplace_client_connections: int = Field(
+        200, ge=1, le=100_000, description="The same, of one address; behind a proxy, all are the proxy's"
+    )
+    marketplace_frozen_s: int = Field(
+        10, ge=2, le=600, description="Seconds after which a worker process that hangs is replaced"
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="The shop's names, with commas between; others are answered with 400. Unset: any",
+    )
     database_url: str = Field(
         "sqlite:///var/marketplace.sqlite3",
         description="The shop's own catalogue: `sqlite:///FILE`, `sqlite://` for memory, or "
@@ -97,6 +119,11 @@ class Settings(ServiceSettings):
     def page_budget_s(self) -> float:
         """The budget of a page, in seconds."""
         return (self.marketplace_page_budget_ms or self.recommendations_timeout_ms) / 1e3
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names of the shop, in lower case."""
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
     def recommendations_target(self) -> str:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
@@ -14,6 +14,10 @@ from gunicorn.glogging import Logger
 from services import __version__
 from services.feed import FeedError
 from services.marketplace.config import Settings
+from services.marketplace.front import Limits
+
+if TYPE_CHECKING:
+    from services.marketplace.front_metrics import FrontMetrics
 
 TELEMETRY_S = 1.0
 
@@ -36,6 +40,7 @@ class Worker:
         self._settings = settings
         self._draining = threading.Event()
         self._ends: list[Callable[[], None]] = []
+        self._metrics: FrontMetrics
 
     def load(self) -> Callable[..., Any]:
         """Make the application; a feed or a port that cannot be used ends all of gunicorn with a line."""
@@ -47,11 +52,11 @@ class Worker:
 
     def _load(self) -> Callable[..., Any]:
         from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
-        from prometheus_client import Gauge
 
         from observability import Telemetry
         from services.faults.admin import Admin
         from services.marketplace.app import create_app
+        from services.marketplace.front_metrics import FrontMetrics
         from services.marketplace.recommendations import Recommendations
         from services.marketplace.shop import Shop
         from services.marketplace.store import Store
@@ -70,10 +75,8 @@ class Worker:
         recommendations = Recommendations(settings, telemetry)
         self._ends = [recommendations.close, store.close, lambda: telemetry.shutdown(TELEMETRY_S)]
         telemetry.serve_metrics(settings.marketplace_metrics_port, settings.bind_host)
-        threads = Gauge(
-            "marketplace_threads", "Threads that serve pages, busy or not.", registry=telemetry.registry
-        )
-        threads.set(settings.marketplace_threads)
+        self._metrics = FrontMetrics(telemetry.registry)
+        self._metrics.threads.set(settings.marketplace_threads)
         shop = Shop(settings, store, recommendations, self._draining)
         if settings.marketplace_faults_port is None:
             return create_app(shop, telemetry)
@@ -81,16 +84,25 @@ class Worker:
         self._ends.insert(0, admin.close)
         return create_app(shop, telemetry, admin.switch)
 
-    def take_signals(self, worker: Any) -> None:
-        """On SIGTERM: not ready at once; the listener closes DRAIN_S later. Ctrl-C is for the parent."""
+    def open(self, worker: Any) -> None:
+        """Open the front. On SIGTERM: not ready at once; the listener closes DRAIN_S later."""
+        settings = self._settings
+        limits = Limits(
+            threads=settings.marketplace_threads,
+            queue=settings.marketplace_queue,
+            connections=settings.marketplace_connections,
+            client_connections=settings.marketplace_client_connections,
+            request_s=settings.marketplace_request_s,
+        )
+        worker.open(limits, settings.marketplace_wait_ms / 1e3, self._metrics.refuse)
+        self._metrics.watch(worker.front)
 
         def drain(_number: int, _frame: Any) -> None:
             if not self._draining.is_set():
                 self._draining.set()
-                worker.drain(self._settings.drain_s, self._settings.grace_s)
+                worker.drain(settings.drain_s, settings.grace_s)
 
         signal.signal(signal.SIGTERM, drain)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end(self, _arbiter: Any, worker: Any) -> None:
         """The last requests are answered: telemetry goes last."""

@@ -6,8 +6,7 @@ and the blocking server on a small pool costs less CPU a call.
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,17 +21,29 @@ from services.recommendations.errors import to_status
 from services.recommendations.faults import FaultyService
 from services.recommendations.pool import Pool
 from services.recommendations.servicer import RecommendationService
+from services.recommendations.watchers import Watchers
 from services.tls import server_credentials
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 WARM_THREADS = 2  # one thread cannot serve while its next request arrives; from three on they contend
 MOST_THREADS = 64
 MOST_WATCHERS = 500  # a client that checks health has one stream open, and that holds one thread
-MOST_CALLS = 1000  # more at once, streams included, are refused as RESOURCE_EXHAUSTED instead of queued
+MOST_CALLS = 100  # more at once, but for watchers, are RESOURCE_EXHAUSTED: who waits longer gives up first
+MOST_CONNECTIONS = 500
+GREET_MS = 5000  # that a client has to say that it speaks HTTP/2
 REFUSE_S = 0.2
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share of its calls
     ("grpc.max_connection_age_ms", 8_000),  # clients find new instances when they reconnect: within 10 s
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),  # clients ask for a sign of life
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", GREET_MS),
+    ("grpc.http2.settings_timeout", GREET_MS),
+    # Calls that no thread of Python has seen: beyond this, gRPC's core refuses for a fifth of the cost.
+    ("grpc.server.max_pending_requests", MOST_CALLS // 2),
+    ("grpc.server.max_pending_requests_hard_limit", MOST_CALLS),
 ]
 NAME = DESCRIPTOR.services_by_name["Recommendations"].full_name
 
@@ -72,7 +83,7 @@ class Server:
         self._settings = settings
         self._gate = Gate()
         self._pool = Pool(WARM_THREADS, MOST_THREADS)
-        self._watchers = ThreadPoolExecutor(MOST_WATCHERS, "watcher")
+        self._watchers = Watchers(MOST_WATCHERS, "watcher")
         # Non-blocking, it would send to its watchers under the lock that a watcher's end waits for.
         self._health = health.HealthServicer(
             experimental_non_blocking=False, experimental_thread_pool=self._watchers

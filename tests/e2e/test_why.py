@@ -18,7 +18,8 @@ from services.faults.catalogue import FAULTS, VARIABLES
 from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
 from tests.e2e.run.conftest import VARIABLES as PORTS
 from tests.e2e.run.running import RunningPair
-from tests.e2e.run.spans import CLIENT, ROOT, SERVER
+from tests.e2e.run.spans import CLIENT, SERVER
+from tests.e2e.run.spans import ROOT as PAGE
 from tools.run.traces import span_of
 from tools.run.why import SLOW_MS, Usual, Why, why
 
@@ -135,7 +136,7 @@ def test_repeated_calls_are_facts() -> None:
     """Attempts that gRPC made again, and calls that the caller made again, are counted."""
     again = replace(CLIENT, span_id="4", kind="client")
     tried = replace(SERVER, attributes={"rpc.grpc.previous_attempts": "2"})
-    found = why([ROOT, replace(CLIENT, kind="client"), again, tried], lambda _: None)
+    found = why([PAGE, replace(CLIENT, kind="client"), again, tried], lambda _: None)
     assert found.facts == [
         "recommendations was tried before with Recommend: 2 earlier attempts.",
         "Recommend was called 2 times.",

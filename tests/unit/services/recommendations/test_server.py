@@ -87,6 +87,18 @@ def test_watchers_hold_nobody_up() -> None:
         stopping.join()
 
 
+def test_watchers_are_no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More watchers of health than calls are allowed at once: calls are served all the same."""
+    monkeypatch.setattr(module, "MOST_CALLS", 2)
+    with serving() as (_, channel):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watchers = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(5)]
+        assert {next(watcher).status for watcher in watchers} == {SERVING}
+        assert recommend(channel) == 2
+        for watcher in watchers:
+            watcher.cancel()
+
+
 def test_clients_that_send_nothing_hold_nobody_up() -> None:
     """Calls whose message does not come take threads, and others are served meanwhile."""
     with serving() as (_, channel), silent(channel, 20):

@@ -1,0 +1,81 @@
+"""The listener of /metrics: a scrape is answered however many clients connect and say nothing."""
+
+import socket
+import sys
+import threading
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+MOST_CLIENTS = 16  # at once, each with a thread
+SILENT_S = 5.0
+
+
+class MetricsServer(ThreadingMixIn, WSGIServer):
+    """Serves a registry until it is closed; port 0 takes any. Raises OSError when the port is taken.
+
+    When there are too many clients, one more takes the place of the one that has been silent for longest.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, port: int, host: str, registry: CollectorRegistry) -> None:
+        self._lock = threading.Lock()
+        self._is_silent: dict[socket.socket, bool] = {}  # by client, the oldest first: its request is to come
+        self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        super().__init__((host, port), _Handler)
+        self.set_app(make_wsgi_app(registry))
+        self._thread = threading.Thread(target=self.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.shutdown()
+        self.server_close()
+        self._thread.join(1)
+
+    def verify_request(self, request: Any, _address: Any) -> bool:
+        """Whether there is room for the client, which is made if anybody is silent."""
+        with self._lock:
+            if len(self._is_silent) >= MOST_CLIENTS:
+                oldest = next((client for client, silent in self._is_silent.items() if silent), None)
+                if oldest is None:
+                    return False
+                del self._is_silent[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread finds out and ends
+            self._is_silent[request] = True
+            return True
+
+    def asked(self, request: socket.socket) -> None:
+        """The client's request has come: it keeps its place."""
+        with self._lock:
+            if request in self._is_silent:
+                self._is_silent[request] = False
+
+    def shutdown_request(self, request: Any) -> None:
+        """Let the client go."""
+        with self._lock:
+            self._is_silent.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what fails, but for clients that go or are silent."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(WSGIRequestHandler):
+    server: MetricsServer
+    timeout = SILENT_S
+
+    def get_environ(self) -> dict[str, Any]:
+        self.server.asked(self.connection)
+        return super().get_environ()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
