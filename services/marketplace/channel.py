@@ -1,11 +1,18 @@
 """The channel to recommendations: how calls are spread, tried again and given up, and over which wire."""
 
 import json
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
+from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.marketplace.config import Settings
-from services.tls import channel
+from services.tls import Watched, channel
+
+WATCH_S = 0.25  # gRPC's thread that watches ends within it; on a closed channel, it would raise
 
 # Calls go to each of the service's addresses in turn. One that is UNAVAILABLE is tried again, at most twice
 # and within its deadline, after a pause to which gRPC adds jitter. A failed call costs a token and one that
@@ -42,6 +49,46 @@ OPTIONS = [
 ]
 
 
-def connect(settings: Settings) -> grpc.Channel:
-    """A channel for all threads, over TLS if the settings name a CA."""
-    return channel(settings.recommendations_target, settings.recommendations_tls, OPTIONS)
+class Channel:
+    """A channel for all threads with its stub. When the files for its TLS change, another takes its place."""
+
+    def __init__(self, settings: Settings, interceptors: Sequence[Any]) -> None:
+        self._target, self._tls = settings.recommendations_target, settings.recommendations_tls
+        self._timeout_s = settings.recommendations_timeout_ms / 1e3
+        self._interceptors = interceptors
+        self._watched = Watched(self._tls) if self._tls else None
+        self._replacing = threading.Lock()
+        self._open()
+
+    def stub(self) -> RecommendationsStub:
+        """What calls are made with."""
+        if self._watched is not None and self._replacing.acquire(blocking=False):
+            try:
+                if self._watched.is_new():
+                    self._replace()
+            finally:
+                self._replacing.release()
+        return self._stub
+
+    def close(self) -> None:
+        """Close it, and cancel the calls that are under way."""
+        self._channel.unsubscribe(self._watch)
+        time.sleep(WATCH_S)
+        self._channel.close()
+
+    def _replace(self) -> None:
+        """Calls that are under way end on the channel that they began on."""
+        self._channel.unsubscribe(self._watch)
+        closing = threading.Timer(self._timeout_s + WATCH_S, self._channel.close)
+        closing.daemon = True
+        self._open()
+        closing.start()
+
+    def _open(self) -> None:
+        self.state = "IDLE"
+        self._channel = channel(self._target, self._tls, OPTIONS)
+        self._channel.subscribe(self._watch)
+        self._stub = RecommendationsStub(grpc.intercept_channel(self._channel, *self._interceptors))  # type: ignore[no-untyped-call]
+
+    def _watch(self, state: grpc.ChannelConnectivity) -> None:
+        self.state = state.name

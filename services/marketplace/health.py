@@ -22,7 +22,7 @@ def readyz() -> tuple[Response, int]:
     recommendations = shop.recommendations
     body = {
         "database": "ok",
-        "recommendations": recommendations.state.lower(),
+        "recommendations": recommendations.channel.state.lower(),
         "circuit": "open" if recommendations.circuit.is_open else "closed",
     }
     try:

@@ -1,22 +1,19 @@
 """The shop's side of recommendations: in time, only while the service is well, and in plain words."""
 
 import logging
-import time
 from collections.abc import Sequence
 
 import grpc
 
 from observability import Telemetry
 from protobufs.recommendations_pb2 import RecommendationRequest
-from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.marketplace.answers import Recommendation, known_categories, sound
-from services.marketplace.channel import connect
+from services.marketplace.channel import Channel
 from services.marketplace.circuit import Circuit, Refused
 from services.marketplace.config import Settings
 from services.marketplace.kept import Kept
 from services.marketplace.metrics import RecommendationsMetrics
 
-WATCH_S = 0.25  # a little more than gRPC waits between two looks
 VISITOR = 1  # everybody is the same person until the shop has accounts
 WORTH = 0.1  # with less than this share of its usual time left, a call is not made
 
@@ -47,11 +44,7 @@ class Recommendations:
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self._timeout_s = min(settings.recommendations_timeout_ms / 1e3, settings.page_budget_s)
-        self._channel = connect(settings)
-        channel = grpc.intercept_channel(
-            self._channel, *telemetry.client_interceptors(settings.recommendations_target)
-        )
-        self._stub = RecommendationsStub(channel)  # type: ignore[no-untyped-call]
+        self.channel = Channel(settings, telemetry.client_interceptors(settings.recommendations_target))
         telemetry.declare(
             "/Recommendations/Recommend", "NOT_FOUND", "DEADLINE_EXCEEDED", "UNAVAILABLE", side="client"
         )
@@ -59,8 +52,6 @@ class Recommendations:
         self.circuit = Circuit(max(1, settings.marketplace_threads * 3 // 4), self._changed)
         self._kept: Kept[list[Recommendation]] = Kept(settings.recommendations_keep_s)
         self._metrics = RecommendationsMetrics(telemetry.registry, self.circuit)
-        self.state = "IDLE"
-        self._channel.subscribe(self._watch)
 
     def recommend(self, category: int, count: int, within_s: float) -> list[Recommendation]:
         """Books of the category, at most count, within within_s seconds.
@@ -74,7 +65,8 @@ class Recommendations:
         # The number goes out as it is: which categories there are is for the service to say.
         request = RecommendationRequest(user_id=VISITOR, category=category, max_results=count)  # type: ignore[arg-type]
         try:
-            response = self.circuit.run(lambda: self._stub.Recommend(request, timeout=timeout_s), _is_answer)
+            recommend = self.channel.stub().Recommend
+            response = self.circuit.run(lambda: recommend(request, timeout=timeout_s), _is_answer)
         except Refused as error:
             raise self._unavailable(category, error.reason) from error
         except grpc.RpcError as error:
@@ -87,12 +79,7 @@ class Recommendations:
 
     def close(self) -> None:
         """Close the channel."""
-        self._channel.unsubscribe(self._watch)
-        time.sleep(WATCH_S)  # gRPC's thread that watches ends by then; on a closed channel it would raise
-        self._channel.close()
-
-    def _watch(self, state: grpc.ChannelConnectivity) -> None:
-        self.state = state.name
+        self.channel.close()
 
     def _changed(self, is_open: bool) -> None:
         state = "open" if is_open else "closed"

@@ -11,9 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
+from observability.testing import MemoryTelemetry
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.marketplace.config import Settings as Marketplace
+from services.marketplace.recommendations import Recommendations as Client
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load
 from tests.unit.services.recommending import Running
@@ -150,3 +152,23 @@ def test_new_files_are_taken_while_it_runs(server: Running, authority: Authority
         assert call(old) == 3
         with connected(server, authority.pem, key, certificate) as channel, pytest.raises(grpc.RpcError):
             call(channel)
+
+
+def test_the_shop_takes_new_files_too(server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a change of all files, CA included, its calls go on: on a new channel, without a failed one."""
+    monkeypatch.setenv("RECOMMENDATIONS_PORT", str(server.port))
+    telemetry = MemoryTelemetry("marketplace")
+    shop = Client(Marketplace(recommendations_timeout_ms=10_000), telemetry)
+    try:
+        for _ in range(3):
+            assert len(shop.recommend(2, 3, within_s=10)) == 3
+            Authority().write(folder)
+            assert len(shop.recommend(2, 3, within_s=10)) == 3
+        (folder / "marketplace.pem").write_bytes(b"half writ")  # it keeps what it had
+        assert len(shop.recommend(2, 3, within_s=10)) == 3
+    finally:
+        shop.close()
+    connections = {(span.attributes or {})["network.peer.port"] for span in server.telemetry.spans()}
+    assert len(connections) == 4
+    assert telemetry.value("grpc_client_handled_total", grpc_code="OK") == 7
+    assert telemetry.value("grpc_client_handled_total") == 7
