@@ -42,8 +42,8 @@ OPTIONS = [
     ("grpc.server_handshake_timeout_ms", GREET_MS),
     ("grpc.http2.settings_timeout", GREET_MS),
     # Calls that no thread of Python has seen: beyond this, gRPC's core refuses for a fifth of the cost.
-    ("grpc.server.max_pending_requests", MOST_CALLS // 2),
-    ("grpc.server.max_pending_requests_hard_limit", MOST_CALLS),
+    ("grpc.server.max_pending_requests", 2 * MOST_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", 4 * MOST_CALLS),
 ]
 NAME = DESCRIPTOR.services_by_name["Recommendations"].full_name
 

@@ -1,7 +1,6 @@
 """What holds no server up: blocked handlers, watchers, clients that send nothing, and malformed requests."""
 
 import socket
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.wire import PREFACE, frame, header
 from observability.testing import eventually
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
@@ -127,22 +127,12 @@ def served(channel: grpc.Channel) -> bool:
         return False
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame of HTTP/2 (RFC 9113, section 4.1)."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
-def header(name: bytes, value: bytes) -> bytes:
-    """A literal header field (RFC 7541, section 6.2.2)."""
-    return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
-
-
 def test_a_path_that_is_no_text() -> None:
     """A request whose :path is not UTF-8 ends nothing but itself: new connections are accepted and served."""
     fields = {b":method": b"POST", b":scheme": b"http", b":path": b"/\xff\xfe/\xff", b":authority": b"x",
               b"te": b"trailers", b"content-type": b"application/grpc"}  # fmt: skip
     headers = b"".join(header(*field) for field in fields.items())
-    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+    hello = PREFACE + frame(4, 0, 0, b"")
     with serving() as (running, _):
         with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
             connection.sendall(hello + frame(1, 5, 1, headers) + frame(6, 0, 0, b"all read"))
