@@ -19,13 +19,15 @@ from services.recommendations.servicer import RecommendationService
 from services.settings import load
 
 TELEMETRY_S = 1.0
+NOT_LISTENING = 3
 LOOK_S = 0.1  # how often it looks whether to stop
 
 logger = logging.getLogger("services.recommendations")
 
 
 def main() -> int:
-    """Serve until asked to stop; the exit code says how it went (2: a wrong setting, feed or port)."""
+    """Serve until asked to stop; the exit code says how it went (2: a wrong setting, feed or port; 3: its
+    listener is gone)."""
     settings = load(Settings)
     try:
         require_free(settings.bind_host, settings.recommendations_port, "RECOMMENDATIONS_PORT")
@@ -45,25 +47,26 @@ def main() -> int:
     except (FeedError, OSError, PortTaken, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    _serve(telemetry, server, metrics_port, admin)
-    return 0
+    return _serve(telemetry, server, metrics_port, admin)
 
 
-def _serve(telemetry: Telemetry, server: Server, metrics_port: int, admin: Admin | None) -> None:
+def _serve(telemetry: Telemetry, server: Server, metrics_port: int, admin: Admin | None) -> int:
     stop: SimpleQueue[int] = SimpleQueue()  # its put may interrupt it; an Event's set may not
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stop.put(received))
     server.start()
     logger.info("serving on port %d, metrics on port %d", server.port, metrics_port)
-    while (
-        stop.empty()
-    ):  # no get: a signal that comes to another thread, as to a frozen process, does not end it
-        time.sleep(LOOK_S)
+    while stop.empty() and server.is_listening():
+        time.sleep(LOOK_S)  # no get: a signal to another thread, as to a frozen process, does not end it
+    code = NOT_LISTENING if stop.empty() else 0
+    if code:
+        logger.error("nobody listens on port %d any more: ending, to be started again", server.port)
     logger.info("stopping")
     if admin:
         admin.close()
     server.stop()
     telemetry.shutdown(TELEMETRY_S)
+    return code
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from observability import ErrorInterceptor, Telemetry
 from protobufs.recommendations_pb2 import DESCRIPTOR
 from protobufs.recommendations_pb2_grpc import add_RecommendationsServicer_to_server
 from services.faults.switch import Switch
+from services.ports import PortTaken, require_free
 from services.recommendations.config import Settings
 from services.recommendations.errors import to_status
 from services.recommendations.faults import FaultyService
@@ -112,6 +113,14 @@ class Server:
         self._server.start()
         for name in ("", NAME):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def is_listening(self) -> bool:
+        """Whether its port is taken, so that nobody else could have it: gRPC reports no lost listener."""
+        try:
+            require_free(self._settings.bind_host, self.port, "RECOMMENDATIONS_PORT")
+        except PortTaken:
+            return True
+        return False
 
     def stop(self) -> None:
         """Not healthy first; then new calls are refused; calls in flight finish within the grace time."""

@@ -1,5 +1,6 @@
 """What takes no service away: readers of logs that stop, clients by the hundred, requests that are no text."""
 
+import json
 import os
 import re
 import signal
@@ -113,6 +114,34 @@ def test_a_path_that_is_no_text(tmp_path: Path) -> None:
         assert eventually(lambda: re.findall(refused, running.scrape("recommendations"), re.MULTILINE)) == [
             "3.0"
         ]
+
+
+LOST = """
+import threading
+from services.recommendations.__main__ import main
+from services.recommendations.server import Server
+
+class Losing(Server):
+    def start(self):
+        super().start()
+        threading.Timer(1, self._server.stop, [None]).start()
+
+main.__globals__["Server"] = Losing
+raise SystemExit(main())
+"""
+
+
+def test_a_lost_listener_ends_the_process(tmp_path: Path) -> None:
+    """When gRPC listens no more, for whatever reason, the process says so and ends with its own code."""
+    port, metrics = free_ports(2)
+    ports = {"RECOMMENDATIONS_PORT": str(port), "RECOMMENDATIONS_METRICS_PORT": str(metrics)}
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "OTEL_TRACES_EXPORTER": "none"} | ports
+    ended = subprocess.run(
+        [sys.executable, "-c", LOST], env=environ, cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    (line,) = (line for line in map(json.loads, ended.stdout.splitlines()) if line["level"] == "error")
+    assert line["event"].startswith(f"nobody listens on port {port} any more")
+    assert ended.returncode == 3
 
 
 def test_hundreds_of_silent_clients(tmp_path: Path) -> None:
