@@ -185,6 +185,18 @@ class TestStore:
         with opened(url, feed) as store:
             assert len(store.page().books) == 2
 
+    def test_a_newer_shops_tables_are_left_alone(self, url: str, tmp_path: Path) -> None:
+        """A shop that is rolled back serves the books that are there, and loads none."""
+        with opened(url, BOOKS):
+            pass
+        with create_engine(driver(url), poolclass=NullPool).begin() as newer:
+            newer.execute(text("UPDATE alembic_version SET version_num = '99'"))
+            newer.execute(text("UPDATE feed SET fingerprint = '99:' || fingerprint"))
+        registry = CollectorRegistry()
+        with opened(url, numbered(tmp_path / "feed.csv", 2), registry) as store:
+            assert len(store.page().books) == 9
+            assert registry.get_sample_value("marketplace_feed_loaded") == 0
+
     def test_several_shops_start_at_once(self, url: str, tmp_path: Path) -> None:
         """One of them loads the feed; all have its books in the end, and none fails."""
         feed = numbered(tmp_path / "feed.csv", 2000)
