@@ -5,6 +5,8 @@ REQUIREMENTS := requirements-dev.txt
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PEERS := var/peers/.installed
+SUPPLIED := var/supply
+SUPPLY := $(SUPPLIED)/.installed
 PROTOS := $(wildcard protobufs/*.proto examples/*/*.proto)
 PARALLEL := -n 4 --dist loadfile# most tests wait, so more of them than cores at once
 GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
@@ -77,6 +79,7 @@ lint: $(STAMP) $(GENERATED) ## ruff, mypy, import contracts, generated files up 
 	$(PY) -m grafana --check
 	$(PY) -m tools.reference --check
 	$(PY) -m kubernetes --check
+	@$(PY) -m tools.licences >/dev/null
 	$(PY) -m protobufs.check
 	@! git ls-files | grep -E '_pb2(_grpc)?\.pyi?$$' || { echo 'generated code is committed'; exit 1; }
 
@@ -103,6 +106,17 @@ kubernetes-tools: ## build what test-stack checks kubernetes/ with (needs Go; wi
 
 protobufs: $(GENERATED) ## generate the protobuf code
 
+.PHONY: licences sbom audit
+licences: $(STAMP) ## list the licences of what the images hold; fails for one that is not allowed
+	@$(PY) -m tools.licences
+
+sbom: $(SUPPLY) ## write what is in both images and in the package, as CycloneDX, into var/sbom.json
+	$(SUPPLIED)/tools/bin/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file var/sbom.json $(SUPPLIED)/images/bin/python
+
+audit: $(SUPPLY) ## look up known vulnerabilities of what is in the images
+	$(SUPPLIED)/tools/bin/python -m pip_audit --requirement requirements.txt --require-hashes --disable-pip --strict $(ARGS)
+
 lock: ## resolve the ranges of pyproject.toml again, to the newest versions (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
 		pyproject.toml --all-extras --group services --group dev --output-file requirements-dev.txt
@@ -113,6 +127,8 @@ lock: ## resolve the ranges of pyproject.toml again, to the newest versions (nee
 		pyproject.toml --all-extras --group services --group dev --resolution lowest-direct --output-file requirements-lowest.txt
 	uv pip compile --universal --python-version 3.13 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
 		--group load --output-file tools/load/requirements.txt
+	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
+		--group supply --output-file requirements-supply.txt
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) var .coverage .coverage.* .*_cache .hypothesis $(GENERATED)
@@ -131,6 +147,16 @@ $(STAMP): $(REQUIREMENTS)
 $(PEERS): requirements-peers.txt $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade \
 		--target var/peers --requirement $<
+	@touch $@
+
+# The tools of sbom and audit, and what both services' images hold, the package included.
+$(SUPPLY): requirements-supply.txt requirements.txt
+	@for pair in tools:requirements-supply.txt images:requirements.txt; do \
+		$(PYTHON) -m venv --clear $(SUPPLIED)/$${pair%:*} && $(SUPPLIED)/$${pair%:*}/bin/python -m pip install --quiet \
+			--disable-pip-version-check --require-hashes --requirement $${pair#*:} || exit 1; \
+	done
+	@mkdir -p $(SUPPLIED)/package && cp -r pyproject.toml LICENSE docs observability $(SUPPLIED)/package# it leaves things there
+	@$(SUPPLIED)/images/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(SUPPLIED)/package
 	@touch $@
 
 # One run makes all three files of a .proto.
