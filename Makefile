@@ -114,8 +114,8 @@ sbom: $(SUPPLY) ## write what is in both images and in the package, as CycloneDX
 	$(SUPPLIED)/tools/bin/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file var/sbom.json $(SUPPLIED)/images/bin/python
 
-audit: $(SUPPLY) ## look up known vulnerabilities of what is in the images
-	$(SUPPLIED)/tools/bin/python -m pip_audit --requirement requirements.txt --require-hashes --disable-pip --strict $(ARGS)
+audit: $(SUPPLY) ## look up known vulnerabilities of what is in the images (OSV=all.zip looks in that file alone)
+	$(SUPPLIED)/tools/bin/python -m tools.audit $(OSV)
 
 lock: ## resolve the ranges of pyproject.toml again, to the newest versions (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header --no-annotate --upgrade --quiet \
@@ -149,13 +149,13 @@ $(PEERS): requirements-peers.txt $(STAMP)
 		--target var/peers --requirement $<
 	@touch $@
 
-# The tools of sbom and audit, and what both services' images hold, the package included.
+# The tools of sbom and audit, and what both services' images hold. The package is built from a copy: it leaves files.
 $(SUPPLY): requirements-supply.txt requirements.txt
 	@for pair in tools:requirements-supply.txt images:requirements.txt; do \
 		$(PYTHON) -m venv --clear $(SUPPLIED)/$${pair%:*} && $(SUPPLIED)/$${pair%:*}/bin/python -m pip install --quiet \
 			--disable-pip-version-check --require-hashes --requirement $${pair#*:} || exit 1; \
 	done
-	@mkdir -p $(SUPPLIED)/package && cp -r pyproject.toml LICENSE docs observability $(SUPPLIED)/package# it leaves things there
+	@mkdir -p $(SUPPLIED)/package && cp -r pyproject.toml LICENSE docs observability $(SUPPLIED)/package
 	@$(SUPPLIED)/images/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(SUPPLIED)/package
 	@touch $@
 
