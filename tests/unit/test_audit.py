@@ -14,7 +14,7 @@ from tools.audit import Database, served
 from tools.licences import LOCK, locked
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / "var" / "supply" / "tools" / "bin" / "python"
+SUPPLY = ROOT / "var" / "supply"
 
 
 def export(folder: Path, name: str, *events: dict[str, str], **affected: Any) -> Path:
@@ -71,11 +71,16 @@ def test_the_answer_is_osvs(tmp_path: Path) -> None:
         assert ask(url, "other") == {}
 
 
-@pytest.mark.skipif(not PYTHON.exists(), reason="needs pip-audit; make sbom installs it")
+@pytest.mark.skipif(not (SUPPLY / ".installed").exists(), reason="needs pip-audit; make sbom installs it")
 @pytest.mark.parametrize(("name", "code"), [(locked(LOCK)[0], 1), ("none-of-ours", 0)])
 def test_pip_audit_needs_no_network(tmp_path: Path, name: str, code: int) -> None:
     """With a file, a locked package that it knows is reported, and all is well without one."""
-    command = [str(PYTHON), "-m", "tools.audit", str(export(tmp_path, name, {"introduced": "0"}))]
+    command = [
+        str(SUPPLY / "tools/bin/python"),
+        "-m",
+        "tools.audit",
+        str(export(tmp_path, name, {"introduced": "0"})),
+    ]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
     assert ("PYSEC-1" in done.stdout) == bool(code)

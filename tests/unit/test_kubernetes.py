@@ -244,6 +244,17 @@ def test_certificates_are_for_the_names_that_are_called() -> None:
         assert volume["secret"]["secretName"] == secret
 
 
+def test_the_shop_takes_what_comes_through_the_gateway() -> None:
+    """It answers to the names of the route, which leads to its port, and lets the gateway have all its connections."""
+    route = one("production/route.yaml", "HTTPRoute", "marketplace")
+    given = literals("production")
+    assert given["ALLOWED_HOSTS"].split(",") == route["hostnames"]
+    assert given["MARKETPLACE_CLIENT_CONNECTIONS"] == str(
+        ShopSettings.model_fields["marketplace_connections"].default
+    )
+    assert route["rules"][0]["backendRefs"] == [{"name": "marketplace", "port": ports("marketplace")["http"]}]
+
+
 def test_jobs_are_those_that_the_alerts_know() -> None:
     """The ServiceMonitor's jobs, and what it does to their series, are prometheus.yml's."""
     monitor = one("production/monitors.yaml", "ServiceMonitor", "bookshop")
