@@ -67,7 +67,10 @@ class Container:
         if done.returncode == KILLED:
             return "its container ended"
         if done.returncode:
-            raise Unreachable(f"{self.service}: {done.stderr.strip() or 'the container does not answer'}")
+            raise Unreachable(
+                f"{self.service}: nobody listens for faults in its container; allow them with "
+                "FAULTS=1 docker compose up -d --wait"
+            )
         return done.stdout.strip().removeprefix(f"{self.service}: ")
 
 

@@ -221,16 +221,23 @@ def test_faults_are_switched_in_the_containers(stack: Stack) -> None:
 
 @needs_engine
 def test_the_doctor_knows_compose(stack: Stack) -> None:
-    """It follows a page through the containers, and misses Jaeger and Grafana, which the tests do without."""
-    jaeger, grafana = map(str, free_ports(2))
+    """It follows a page through the containers, and misses only the parts that the tests do without."""
+    jaeger, grafana, alertmanager, logs = map(str, free_ports(4))
     done = stack.tool(
         "tools.doctor",
         OTEL_EXPORTER_OTLP_ENDPOINT=stack.receiver.endpoint,
         JAEGER_UI_PORT=jaeger,
         GRAFANA_PORT=grafana,
+        ALERTMANAGER_PORT=alertmanager,
+        LOGS_PORT=logs,
     )
     found = [line.split()[:2] for line in done.stdout.splitlines() if not line.startswith(" ")]
-    assert [name for state, name in found if state == "FAIL"] == ["Jaeger", "Grafana"], done.stdout
+    assert [name for state, name in found if state == "FAIL"] == [
+        "Jaeger",
+        "logs",
+        "Alertmanager",
+        "Grafana",
+    ], done.stdout
     for name in ("scrape", "spans", "log"):
         assert found.count(["ok", name]) == 2, done.stdout
 

@@ -1,20 +1,24 @@
 """The doctor, asked about real services, a real receiver and a real Prometheus, each well or broken."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from observability.testing import eventually
 from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
 from tests.stack.scraper import PROGRAM, Prometheus
+from tools.doctor.jaeger import Jaeger
 from tools.doctor.parts import skew
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Prometheus; with it on PATH: make test-stack")
@@ -40,7 +44,7 @@ class Stack(NamedTuple):
             check=False,
         )
         assert done.stderr == ""
-        found: dict[str, list[str]] = {"ok": [], "FAIL": [], "--": []}
+        found: dict[str, list[str]] = {"ok": [], "FAIL": [], "then": [], "--": []}
         for line in re.split(r"\n(?! )", done.stdout.strip())[:-1]:
             state, words = line.split(maxsplit=1)
             found[state].append(" ".join(words.split()))
@@ -87,8 +91,8 @@ def _addresses(both: Pair, receiver: Receiver, prometheus: Prometheus) -> dict[s
     }
 
 
-def failures(found: dict[str, list[str]]) -> set[str]:
-    return {line.split()[0] for line in found["FAIL"]}
+def failures(found: dict[str, list[str]], state: str = "FAIL") -> set[str]:
+    return {line.split()[0] for line in found[state]}
 
 
 def test_all_is_well(well: Stack) -> None:
@@ -103,34 +107,97 @@ def test_all_is_well(well: Stack) -> None:
 
 
 def test_recommendations_is_down(start: Start) -> None:
-    """Its port, its scrape target, the page without recommendations and its spans fail."""
+    """It alone fails; its scrape target, the page without recommendations, its spans and its log follow from that."""
     stack = start()
     stack.pair.recommendations.stop()
     eventually(lambda: stack.prometheus.query('up{job="recommendations"} == 0'), 30)
     code, found = stack.ask()
     assert code == 1
-    assert failures(found) == {"recommendations", "scrape", "page", "spans", "log"}
+    assert failures(found) == {"recommendations"}
+    assert failures(found, "then") == {"scrape", "page", "spans", "log"}
+    assert all("follows from recommendations" in line for line in found["then"])
     assert "var/recommendations.log" in found["FAIL"][0]
 
 
 def test_the_shop_is_down(start: Start) -> None:
-    """Its port and its scrape target fail, and no page is asked for."""
+    """It alone fails; its scrape target follows from that, and no page is asked for."""
     stack = start()
     stack.pair.marketplace.stop()
     eventually(lambda: stack.prometheus.query('up{job="marketplace"} == 0'), 30)
     code, found = stack.ask()
-    assert (code, failures(found)) == (1, {"shop", "scrape"})
+    assert (code, failures(found), failures(found, "then")) == (1, {"shop"}, {"scrape"})
     assert "make run" in found["FAIL"][0]
     assert any(line.startswith("page") for line in found["--"])
 
 
 def test_nobody_takes_traces(start: Start) -> None:
-    """The closed OTLP endpoint and both services' lost spans fail, and name the variable."""
+    """The closed OTLP endpoint fails, and names the variable; both services' lost spans follow from that."""
     stack = start()
     stack.receiver.close()
     code, found = stack.ask()
-    assert (code, failures(found)) == (1, {"OTLP", "spans"})
+    assert (code, failures(found), failures(found, "then")) == (1, {"OTLP"}, {"spans"})
     assert all("OTEL_EXPORTER_OTLP_ENDPOINT" in line for line in found["FAIL"])
+
+
+def test_endpoints_without_a_scheme(well: Stack) -> None:
+    """host:port, as gRPC's exporter takes it, is understood; the variable of traces alone wins, and is named."""
+    address = well.receiver.endpoint.removeprefix("http://")
+    assert well.ask(OTEL_EXPORTER_OTLP_ENDPOINT=address)[0] == 0
+    closed = f"127.0.0.1:{free_ports(1)[0]}"
+    code, found = well.ask(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=closed)
+    assert (code, failures(found)) == (1, {"OTLP"})
+    assert closed in found["FAIL"][0]
+    assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in found["FAIL"][0]
+
+
+def test_docker_may_not_be_asked(well: Stack, tmp_path: Path) -> None:
+    """Where docker refuses, that is the first line, and what to do."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho 'permission denied while trying to connect to the API' >&2\nexit 1\n")
+    docker.chmod(0o755)
+    code, found = well.ask(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (code, failures(found)) == (1, {"docker"})
+    assert "usermod -aG docker" in found["FAIL"][0]
+
+
+SERVICE_NAME = {"key": "service.name", "value": {"stringValue": "shop"}}
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {
+            "/api/v3/services": {"services": ["shop"]},
+            "/api/v3/traces/1": {"result": {"resourceSpans": [{"resource": {"attributes": [SERVICE_NAME]}}]}},
+        },
+        {
+            "/api/services": {"data": ["shop"]},
+            "/api/traces/1": {"data": [{"processes": {"p1": {"serviceName": "shop"}}}]},
+        },
+    ],
+    ids=["version 3", "older"],
+)
+def test_jaegers_versions(answers: dict[str, Any]) -> None:
+    """Services and a trace's services are read by version 3 of the API, or by the older one where that is missing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            # A Jaeger answers with its page where it has nothing else.
+            page = json.dumps(answers[self.path]) if self.path in answers else "<html></html>"
+            self.wfile.write(page.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        jaeger = Jaeger(f"http://127.0.0.1:{server.server_port}")
+        assert jaeger.services() == jaeger.services_of("1") == {"shop"}
+        server.shutdown()
+        thread.join()
 
 
 def test_prometheus_is_down(well: Stack) -> None:

@@ -4,16 +4,20 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from tools.doctor import follow, parts
+from tools.doctor import causes, follow, parts
 from tools.doctor.config import Place, place
 from tools.doctor.finding import Finding
 
+# What others follow from comes before them.
 CHECKS = (
+    parts.docker,
     parts.shop,
     parts.recommendations,
+    parts.jaeger,
     parts.otlp,
     parts.prometheus,
-    parts.jaeger,
+    parts.logs,
+    parts.alertmanager,
     parts.grafana,
     parts.clock,
     follow.page,
@@ -26,18 +30,17 @@ def main() -> int:
     parser.add_argument(
         "--patience", type=float, default=15.0, help="seconds to wait for telemetry to arrive"
     )
-    bad = 0
+    bad = []
     for finding in examine(place(parser.parse_args().patience)):
         print(finding, flush=True)  # noqa: T201
-        bad += finding.state == "FAIL"
-    print(f"{bad} of these lines say what to do." if bad else "All is well.")  # noqa: T201
+        bad += [finding.name] if finding.state == "FAIL" else []
+    print(f"Begin with {bad[0]}: the line says what to do." if bad else "All is well.")  # noqa: T201
     return 1 if bad else 0
 
 
 def examine(where: Place) -> Iterator[Finding]:
     """Every finding, in the order in which a request reaches the parts."""
-    for check in CHECKS:
-        yield from check(where)
+    yield from causes.sorted_out(finding for check in CHECKS for finding in check(where))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,10 @@ class Settings(Pair):
     jaeger_ui_port: int = Field(16686, ge=1, le=65535, description="Port of Jaeger's pages and API")
     grafana_port: int = Field(3000, ge=1, le=65535, description="Port of Grafana")
     otlp_port: int = Field(4317, ge=1, le=65535, description="Port at which Jaeger takes traces")
+    alertmanager_port: int = Field(9093, ge=1, le=65535, description="Port of Alertmanager")
+    logs_port: int = Field(9428, ge=1, le=65535, description="Port of the log store")
     otel_exporter_otlp_endpoint: str = Field("", description="Where traces go, when not to that port")
+    otel_exporter_otlp_traces_endpoint: str = Field("", description="The same, and it wins")
     logs_dir: Path = Field(Path("var"), description="Folder of the services' logs, where compose runs none")
 
 
@@ -33,6 +36,7 @@ class Place:
     """The stack's addresses. composed: compose runs it, so every part must be there."""
 
     composed: bool
+    forbidden: bool
     tls: Files | None
     name: str
     services: dict[str, Port]
@@ -42,6 +46,8 @@ class Place:
     jaeger: str
     grafana: str
     traces: str
+    alertmanager: str
+    log_store: str
     otlp: Port
     otlp_expected: bool
     logs: Path
@@ -51,6 +57,11 @@ class Place:
     def start(self) -> str:
         """What starts it all."""
         return "docker compose up --wait" if self.composed else "docker compose up --wait, or make run"
+
+    @property
+    def traces_variable(self) -> str:
+        """The variable that says where the services send traces."""
+        return "OTLP_ENDPOINT" if self.composed else self.otlp.variable
 
     def log(self, service: str) -> Path:
         """The file of a service's log, where compose does not run it."""
@@ -70,10 +81,13 @@ class Place:
 def place(patience_s: float) -> Place:
     """Read the environment, and ask compose what it runs. A wrong setting ends the process with code 2."""
     own, shop, recommendations = load(Settings), load(Marketplace), load(Recommendations)
-    composed = _is_composed()
-    endpoint = urlsplit(own.otel_exporter_otlp_endpoint or f"http://127.0.0.1:{own.otlp_port}")
+    composed, forbidden = _compose()
+    variable, given = "OTEL_EXPORTER_OTLP_ENDPOINT", own.otel_exporter_otlp_endpoint
+    if own.otel_exporter_otlp_traces_endpoint:
+        variable, given = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", own.otel_exporter_otlp_traces_endpoint
     return Place(
         composed=composed,
+        forbidden=forbidden,
         tls=shop.recommendations_tls,
         name=shop.recommendations_host,
         services={
@@ -93,16 +107,25 @@ def place(patience_s: float) -> Place:
         jaeger=str(shop.jaeger_ui_url or f"http://127.0.0.1:{own.jaeger_ui_port}").rstrip("/"),
         traces=f"http://127.0.0.1:{own.traces_port}",
         grafana=f"http://127.0.0.1:{own.grafana_port}",
-        otlp=Port("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.hostname or "127.0.0.1", endpoint.port or 4317),
-        otlp_expected=composed or bool(own.otel_exporter_otlp_endpoint),
+        alertmanager=f"http://127.0.0.1:{own.alertmanager_port}",
+        log_store=f"http://127.0.0.1:{own.logs_port}",
+        otlp=_endpoint(variable, given or f"127.0.0.1:{own.otlp_port}"),
+        otlp_expected=composed or bool(given),
         logs=own.logs_dir,
         patience_s=patience_s,
     )
 
 
-def _is_composed() -> bool:
+def _endpoint(variable: str, text: str) -> Port:
+    """Where spans go, with or without a scheme: gRPC's exporter takes both."""
+    address = urlsplit(text if "://" in text else f"//{text}")
+    return Port(variable, address.hostname or "127.0.0.1", address.port or 4317)
+
+
+def _compose() -> tuple[bool, bool]:
+    """Whether compose runs the stack, and whether we must not ask."""
     if shutil.which("docker") is None:
-        return False
+        return False, False
     try:
         done = subprocess.run(
             ["docker", "compose", "ps", "--quiet"],  # noqa: S607
@@ -112,5 +135,6 @@ def _is_composed() -> bool:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0 and bool(done.stdout.strip())
+        return False, False
+    forbidden = done.returncode != 0 and "permission denied" in done.stderr
+    return done.returncode == 0 and bool(done.stdout.strip()), forbidden

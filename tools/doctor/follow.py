@@ -1,14 +1,16 @@
 """One page, followed from end to end: answer, sampling, metrics, spans delivered, trace, log lines."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tools.doctor.config import COMPOSE_S, Place
 from tools.doctor.finding import Finding, failed, ok, skipped
+from tools.doctor.jaeger import Jaeger
 from tools.prometheus import Prometheus
-from tools.web import Answer, ask, ask_json, within
+from tools.web import Answer, ask, within
 
 OK = 200
 TRIES = 20
@@ -20,8 +22,9 @@ FAILED = "telemetry_spans_dropped_total"
 
 def page(place: Place) -> Iterator[Finding]:
     """Ask for the shop's page, and follow it."""
+    began_s = time.time()
     pages = measured(place, "marketplace", PAGES) or 0
-    delivered = {service: measured(place, service, EXPORTED) or 0 for service in place.services}
+    delivered = {service: _fresh(place, service, began_s) for service in place.services}
     try:
         answer = _sampled(f"http://{place.services['marketplace'].address}/")
     except OSError:
@@ -39,13 +42,22 @@ def page(place: Place) -> Iterator[Finding]:
     yield from _logged(place, trace_id)
 
 
-def measured(place: Place, service: str, name: str) -> float | None:
-    """The sum of a metric of the service: from the service, else from Prometheus; None when it has none."""
+def _fresh(place: Place, service: str, began_s: float) -> float:
+    """How many spans it had delivered at a moment after the start: an older scrape may be of better days."""
+    within(place.patience_s, lambda: measured(place, service, EXPORTED, began_s) is not None)
+    return measured(place, service, EXPORTED, began_s) or 0
+
+
+def measured(place: Place, service: str, name: str, since_s: float = 0) -> float | None:
+    """The sum of a metric of the service, from itself, else from a scrape since then (s), or None."""
     try:
         text = ask(f"http://{place.metrics[service].address}/metrics").text
     except OSError:
         try:
-            return Prometheus(place.prometheus).value(f'sum({name}{{job="{service}"}})')
+            series = f'{name}{{job="{service}"}}'
+            return Prometheus(place.prometheus).value(
+                f"sum({series} and timestamp({series}) >= {since_s:.3f})"
+            )
         except OSError:
             return None
     samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
@@ -89,8 +101,11 @@ def _moved(place: Place, before: float) -> Finding:
 
     if within(place.patience_s, lambda: now() > before):
         return ok("metrics", f"{PAGES} counted it")
-    port = place.metrics["marketplace"]
-    todo = f"see that {port.address}/metrics answers, or that Prometheus scrapes the shop (scrape, above)"
+    todo = "see that Prometheus scrapes the shop (scrape, above)"
+    if not place.composed:
+        todo = (
+            f"see that {place.metrics['marketplace'].address}/metrics answers, or {todo.removeprefix('see ')}"
+        )
     return failed("metrics", f"{PAGES} did not move", todo)
 
 
@@ -109,20 +124,18 @@ def _delivered(place: Place, before: dict[str, float]) -> Iterator[Finding]:
 
 def _undelivered(place: Place, service: str) -> Finding:
     if measured(place, service, EXPORTED) is None:
-        return failed("spans", f"{service} counts none", "see why its metrics are not there (above)")
+        return failed("spans", f"{service} counts none", "see why its metrics are not there (above)", service)
     lost = measured(place, service, FAILED) or 0
-    todo = "set its OTEL_EXPORTER_OTLP_ENDPOINT to where somebody takes traces (OTLP, above)"
+    todo = f"set {place.traces_variable} to where somebody takes traces (OTLP, above)"
     if not lost:
         todo = f"start it without OTEL_TRACES_EXPORTER=none, or {todo}"
-    return failed(
-        "spans", f"{service} delivered none within {place.patience_s:g} s; {lost:.0f} are lost", todo
-    )
+    words = f"{service} delivered none within {place.patience_s:g} s; {lost:.0f} are lost"
+    return failed("spans", words, todo, service)
 
 
 def _stored(place: Place, trace_id: str) -> Iterator[Finding]:
     def services() -> set[str]:
-        traces = ask_json(f"{place.jaeger}/api/traces/{trace_id}").get("data") or []
-        return {x["serviceName"] for trace in traces for x in trace["processes"].values()}
+        return Jaeger(place.jaeger).services_of(trace_id)
 
     both = set(place.services)
     try:
@@ -135,7 +148,7 @@ def _stored(place: Place, trace_id: str) -> Iterator[Finding]:
         yield ok("trace", f"{place.jaeger}/trace/{trace_id} has both services")
     else:
         words = f"Jaeger has it of {', '.join(sorted(found)) or 'nobody'}"
-        todo = "compare where the services send traces (OTEL_EXPORTER_OTLP_ENDPOINT) with where Jaeger is"
+        todo = f"compare where the services send traces ({place.traces_variable}) with where Jaeger is"
         yield failed("trace", words, todo)
 
 
@@ -148,7 +161,7 @@ def _logged(place: Place, trace_id: str) -> Iterator[Finding]:
             yield ok(name, f"{service} wrote a line with the trace id")
         else:
             todo = f"see where its standard output goes: the line must be in {place.log_of(service)}"
-            yield failed(name, f"{service} wrote no line with the trace id", todo)
+            yield failed(name, f"{service} wrote no line with the trace id", todo, service)
 
 
 def _log(place: Place, service: str) -> str | None:

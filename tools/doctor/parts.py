@@ -8,12 +8,22 @@ from typing import Any
 
 from tools.doctor.config import Place
 from tools.doctor.finding import Finding, failed, ok, skipped
+from tools.doctor.jaeger import Jaeger
 from tools.prometheus import Prometheus
 from tools.run.ports import listens, serves_grpc
 from tools.web import ask, ask_json, within
 
 OK = 200
 SKEW_S = 5.0
+
+
+def docker(place: Place) -> Iterator[Finding]:
+    """Docker, if it is there, may be asked what compose runs."""
+    if place.forbidden:
+        todo = (
+            "join the group docker (sudo usermod -aG docker $USER, then log in again), or run this with sudo"
+        )
+        yield failed("docker", "permission denied: what compose runs cannot be seen", todo)
 
 
 def shop(place: Place) -> Iterator[Finding]:
@@ -49,7 +59,7 @@ def otlp(place: Place) -> Iterator[Finding]:
         yield ok("OTLP", f"{place.otlp.address} takes connections")
     elif place.otlp_expected:
         todo = "docker compose up --wait jaeger" if place.composed else "start what listens there (Jaeger), "
-        todo += "" if place.composed else "or unset OTEL_EXPORTER_OTLP_ENDPOINT to see traces in the terminal"
+        todo += "" if place.composed else f"or unset {place.otlp.variable} to see traces in the terminal"
         yield failed("OTLP", f"{place.otlp.address}: nothing listens, so traces are lost", todo)
     else:
         yield skipped("OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: make run shows traces in its terminal")
@@ -81,19 +91,21 @@ def _scraped(server: Prometheus, job: str) -> bool:
 def _target(place: Place, job: str, targets: list[dict[str, Any]]) -> Finding:
     if not targets:
         todo = f"start {job} ({place.start}), or fix scrape_configs in prometheus.yml"
-        return failed("scrape", f"Prometheus has no target of job {job}", todo)
+        return failed("scrape", f"Prometheus has no target of job {job}", todo, job)
     down = [target for target in targets if target["health"] != "up"]
     if not down:
         return ok("scrape", f"{len(targets)} target(s) of {job} up")
     words = "; ".join(f"{x['scrapeUrl']} is {x['health']}: {x['lastError']}" for x in down)
-    todo = f"start {job} ({place.start}); if it runs, compare its METRICS_PORT with prometheus.yml"
-    return failed("scrape", words, todo)
+    todo = f"start {job} ({place.start})"
+    if not place.composed:
+        todo += f"; if it runs, compare {place.metrics[job].variable} with prometheus.yml"
+    return failed("scrape", words, todo, job)
 
 
 def jaeger(place: Place) -> Iterator[Finding]:
     """Jaeger answers, where there must be one."""
     try:
-        names = ask_json(f"{place.jaeger}/api/services").get("data") or []
+        names = Jaeger(place.jaeger).services()
     except OSError as error:
         if place.composed:
             todo = "docker compose up --wait jaeger; docker compose logs jaeger"
@@ -102,6 +114,29 @@ def jaeger(place: Place) -> Iterator[Finding]:
             yield skipped("Jaeger", f"none at {place.jaeger}")
         return
     yield ok("Jaeger", f"{place.jaeger} knows {len(names)} service(s)")
+
+
+def logs(place: Place) -> Iterator[Finding]:
+    """The log store answers, where there must be one."""
+    return _healthy(place, "logs", "logs", f"{place.log_store}/health")
+
+
+def alertmanager(place: Place) -> Iterator[Finding]:
+    """Alertmanager answers, where there must be one."""
+    return _healthy(place, "Alertmanager", "alertmanager", f"{place.alertmanager}/-/healthy")
+
+
+def _healthy(place: Place, name: str, service: str, url: str) -> Iterator[Finding]:
+    if not place.composed:
+        yield skipped(name, "it comes with docker compose alone")
+        return
+    todo = f"docker compose up --wait {service}; docker compose logs {service}"
+    try:
+        status = ask(url).status
+    except OSError as error:
+        yield failed(name, f"{url}: {_reason(error)}", todo)
+        return
+    yield ok(name, f"{url} is well") if status == OK else failed(name, f"{url} answers {status}", todo)
 
 
 def grafana(place: Place) -> Iterator[Finding]:
