@@ -1,4 +1,4 @@
-"""The package installs as a distribution of its own, and works without the rest of this repository."""
+"""The package installs as its own distribution, and works without the rest of this repository."""
 
 import re
 import shutil

@@ -80,7 +80,7 @@ def test_prometheus_can_be_configured_so() -> None:
 
 @needs_engine
 def test_each_service_is_contained() -> None:
-    """All have the least rights, limits, short logs and a restart, and listen on loopback alone."""
+    """All have minimal rights, limits, short logs and a restart, and listen on loopback alone."""
     services = declared()
     assert set(services) == {*SERVICES, "jaeger", "grafana", "alertmanager", "logs"}
     for name, service in services.items():
@@ -244,7 +244,7 @@ def test_the_doctor_knows_compose(stack: Stack) -> None:
 
 @needs_engine
 def test_the_stack_stops_in_peace(stack: Stack) -> None:
-    """Told to stop, the own services end with 0, and their last lines are no errors."""
+    """Asked to stop, both services exit with 0, and their last lines are no errors."""
     containers = {name: stack.containers(name)[0] for name in ("load", "marketplace", "recommendations")}
     for name, container in containers.items():
         stack.compose("stop", name)

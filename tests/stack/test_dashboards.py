@@ -20,8 +20,8 @@ from tests.e2e.processes import ROOT
 from tests.stack.boards import boards, panels, queries
 
 BOARDS = ("bookshop", "grpc", "telemetry")
-# The least widths, in columns of 51 px each at 1280 px, at which a panel of the kind can be read.
-LEAST = {"stat": 4, "timeseries": 8, "heatmap": 12, "table": 12, "text": 12}
+# The minimum widths, in columns of 51 px each at 1280 px, at which a panel of the kind can be read.
+MIN_WIDTHS = {"stat": 4, "timeseries": 8, "heatmap": 12, "table": 12, "text": 12}
 ALL_PANELS = [(uid, panel) for uid in boards() for panel in panels(boards()[uid])]
 IDS = [f"{uid}: {panel['title']}" for uid, panel in ALL_PANELS]
 each_panel = pytest.mark.parametrize(("uid", "panel"), ALL_PANELS, ids=IDS)
@@ -59,7 +59,7 @@ def test_grafanas_types_know_all_of_it(uid: str) -> None:
 
 @pytest.mark.parametrize("uid", BOARDS)
 def test_panels_have_their_places(uid: str) -> None:
-    """Panels have numbers and titles of their own, lie within the 24 columns and do not overlap."""
+    """Panels have unique numbers and titles, lie within the 24 columns and do not overlap."""
     parts = boards()[uid]["panels"]
     assert len({part["id"] for part in parts}) == len({part["title"] for part in parts}) == len(parts)
     cells: set[tuple[int, int]] = set()
@@ -75,7 +75,7 @@ def test_panels_have_their_places(uid: str) -> None:
 def test_a_panel_explains_itself(uid: str, panel: dict[str, Any]) -> None:
     """Each panel says what it shows, in which unit, from which data source, and is wide enough to be read."""
     assert len(panel["description"]) > 8
-    assert panel["gridPos"]["w"] >= LEAST[panel["type"]]
+    assert panel["gridPos"]["w"] >= MIN_WIDTHS[panel["type"]]
     if panel["type"] != "text":
         assert panel["fieldConfig"]["defaults"]["unit"]
         sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
@@ -84,7 +84,7 @@ def test_a_panel_explains_itself(uid: str, panel: dict[str, Any]) -> None:
 
 @each_panel
 def test_colours_are_for_all_eyes(uid: str, panel: dict[str, Any]) -> None:
-    """Every colour that is chosen is one of the palette that the colour-blind tell apart."""
+    """Every colour that is chosen is one of the palette that colour-blind people can distinguish."""
     assert set(re.findall("#[0-9A-Fa-f]{6}", json.dumps(panel))) <= PALETTE
     assert "palette-classic" not in json.dumps(panel)
 

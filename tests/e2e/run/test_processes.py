@@ -22,7 +22,7 @@ def test_a_service_that_is_never_ready_is_named_with_its_log(sleeper: Process) -
 
 
 def test_a_stop_ends_the_wait(sleeper: Process) -> None:
-    """Who asks to stop does not wait for what will not come."""
+    """A request to stop does not wait for a service that will never be ready."""
     stop = StopRequests()
     stop.requested = True
     wait_until_ready({sleeper: lambda: False}, stop)

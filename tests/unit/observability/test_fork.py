@@ -1,4 +1,4 @@
-"""A forked child begins from nothing: it never hangs, repeats nothing of its parent's, and has ids of its own."""
+"""A forked child begins from nothing: it never hangs, repeats nothing of its parent's, and has its own ids."""
 
 import json
 import multiprocessing

@@ -24,7 +24,7 @@ METADATA = (("repeated", "a"), ("repeated", "b"), ("raw-bin", b"\x00\xff"))
 
 
 class Looks(Sync):
-    """Tells what a handler sees."""
+    """Records what a handler sees."""
 
     def returns(self, request: bytes, context: Any) -> bytes:
         ours = [tuple(pair) for pair in context.invocation_metadata() if pair[0] in {"repeated", "raw-bin"}]
@@ -72,7 +72,7 @@ def test_handler_sees_the_metadata_and_its_span(serve: Any, service: Any) -> Non
     [("returns", "OK"), ("aborts", "NOT_FOUND"), ("sets", "NOT_FOUND"), ("raises", "UNKNOWN")],
 )
 def test_plain_functions_on_an_asyncio_server(method: str, status: str) -> None:
-    """A plain function on an asyncio server ends with the status that it sets, which its context cannot tell."""
+    """A plain function on an asyncio server ends with the status that it sets, which its context cannot show."""
     server, client = MemoryTelemetry(), MemoryTelemetry()
     with aio_server_thread(server, LooksAio()) as target, channel(client, target) as made:
         future = made.unary_unary(f"/test.Service/{method}").future(b"x", timeout=10)

@@ -1,4 +1,4 @@
-"""A span that anybody touches is the SDK's, with all its rules; what tells the outcome is never what they drop."""
+"""A span that code touches is the SDK's, with all its rules, which never drop what says how a call ended."""
 
 import asyncio
 import re

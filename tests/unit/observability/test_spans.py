@@ -37,7 +37,7 @@ def fill(span: Any) -> None:
     span.set_status(StatusCode.ERROR, "too late: OK is final")
 
 
-class Tells(Sync):
+class Touches(Sync):
     def returns(self, request: bytes, context: Any) -> bytes:
         span = trace.get_current_span()
         assert span.is_recording()
@@ -61,7 +61,7 @@ def call(server: MemoryTelemetry, service: Any, method: str = "returns") -> Any:
 
 def test_a_handler_fills_its_span_as_it_would_the_sdks() -> None:
     """Attributes, events, links, name and status that a handler sets are those that the SDK's span would have."""
-    ours = call(MemoryTelemetry(), Tells())
+    ours = call(MemoryTelemetry(), Touches())
     sdks: Any = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("call")
     fill(sdks)
     assert dict(sdks.attributes).items() <= dict(ours.attributes).items()
