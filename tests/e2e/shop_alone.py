@@ -55,5 +55,5 @@ def assert_polite(shop: Shop) -> None:
 def assert_well(shop: Shop) -> None:
     """It recovers by itself."""
     eventually(lambda: shop.status("/readyz") == 200)
-    assert [shop.status(path) for path in LISTS] == [200] * len(LISTS)
+    eventually(lambda: [shop.status(path) for path in LISTS] == [200] * len(LISTS))
     assert "marketplace_database_up 1.0" in shop.metrics()

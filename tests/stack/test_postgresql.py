@@ -92,6 +92,17 @@ def test_it_starts_without_it(
             assert_well(shop)
 
 
+def test_the_url_may_say_how_to_connect(url: str) -> None:
+    """Parameters of libpq behind the question mark hold, before the shop's own."""
+    given = "?sslmode=disable&application_name=books&options=-c%20work_mem%3D1MB"
+    with opened(url + given, BOOKS) as store, store.engine.connect() as connection:
+        shown = [
+            connection.exec_driver_sql(f"SHOW {name}").scalar()
+            for name in ("application_name", "work_mem", "default_transaction_read_only")
+        ]
+        assert shown == ["books", "1MB", "on"]
+
+
 FULL = """
     CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
@@ -130,13 +141,14 @@ def test_the_migrations_make_the_schema(url: str) -> None:
 def test_queries_are_in_the_trace(url: str, tmp_path: Path) -> None:
     """A page's query is a span with the stable names, without a password or what was asked for."""
     with closing(Receiver()) as receiver:
-        traces = {
+        variables = {
+            "DATABASE_TIMEOUT_MS": "20000",
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
         secret = url.replace("postgres@", "postgres:hunter2@")
-        with closing(Shop(tmp_path, DATABASE_URL=secret, **traces)) as shop:
+        with closing(Shop(tmp_path, DATABASE_URL=secret, **variables)) as shop:
             assert shop.status("/books?q=orient") == 200
         names = {span.span_id: span.name for _, span in receiver.spans}
         queries = [span for _, span in receiver.spans if names.get(span.parent_span_id) == "GET /books"]

@@ -87,6 +87,7 @@ class Availability:
         try:
             self._load()
             self.is_loaded = True
+            self._logged = ""
         except Exception as error:  # whatever it is, the thread must go on
             self.is_loaded = False
             self._log_not_loaded(error)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 LOAD_LOCK = 0x626F6F6B  # "book": any number that all shops have
 RECYCLE_S = 600  # a connection is not kept longer, so that shops spread again after a failover
 DRIVER = "postgresql+psycopg://"
-CONNECTING: dict[str, Any] = {
+CONNECTING: dict[str, Any] = {  # unless the URL says otherwise
     "application_name": "marketplace",
     "client_encoding": "utf8",
     "connect_timeout": 2,  # seconds, libpq's lowest
@@ -60,7 +60,7 @@ class Postgresql(Database):
         given = options.pop("options", "")
 
         def connect(more: str) -> _Connection:
-            return _Connection.connect(**CONNECTING, **options, options=f"{given} {more}")
+            return _Connection.connect(**{**CONNECTING, **options}, options=f"{given} {more}")
 
         self.pages = create_engine(
             DRIVER,

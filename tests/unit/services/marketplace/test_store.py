@@ -90,13 +90,15 @@ def url(tmp_path: Path) -> str:
 
 @contextmanager
 def opened(
-    url: str, feed: Path, registry: CollectorRegistry | None = None, connections: int = 8
+    url: str,
+    feed: Path,
+    registry: CollectorRegistry | None = None,
+    timeout_s: float = 20.0,
+    connections: int = 8,
 ) -> Iterator[Store]:
-    store = Store(url, feed, registry, connections=connections)
-    try:
+    """A store that is patient, as the machine may be busy."""
+    with closing(Store(url, feed, registry, timeout_s, connections)) as store:
         yield store
-    finally:
-        store.close()
 
 
 def loaded(store: Store) -> bool:
@@ -225,7 +227,7 @@ class TestStore:
     def test_a_slow_query_is_given_up(self, url: str) -> None:
         """Pages wait for it no longer than they may; the reason is in the metrics."""
         registry = CollectorRegistry()
-        with opened(url, BOOKS, registry) as store:
+        with opened(url, BOOKS, registry, timeout_s=0.5) as store:
             make_slow(url)
             for reason in ("timeout", "timeout", "timeout", "away"):
                 with pytest.raises(Unavailable, match=reason):
@@ -238,7 +240,10 @@ class TestStore:
     def test_connections_are_limited(self, url: str) -> None:
         """A page waits for a connection that others have, and then no longer than half of its time."""
         registry = CollectorRegistry()
-        with opened(url, BOOKS, registry, connections=1) as store, ThreadPoolExecutor(1) as other:
+        with (
+            opened(url, BOOKS, registry, timeout_s=1, connections=1) as store,
+            ThreadPoolExecutor(1) as other,
+        ):
             make_slow(url)
             first = other.submit(store.page)
             labels = {"db_client_connection_state": "used"}
