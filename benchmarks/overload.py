@@ -145,9 +145,13 @@ class _Pages:
             return type(error).__name__
 
     async def _ask(self) -> str:
-        reader, writer = (
-            self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
-        )
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():
+                break
+            writer.close()  # the shop has hung up meanwhile
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             writer.write(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
             head = await reader.readuntil(b"\r\n\r\n")

@@ -6,6 +6,7 @@ ends or freezes.
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from services.marketplace.connection import ARRIVED, Connection, Refused
 from services.marketplace.front import Front, Limits
 
 WRITE_S = 5.0
+SWITCH_S = 0.0005  # the front gives the interpreter away at each read, and waits this long to get it back
 WAITED = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "waited", hang_up=False)
 MEANINGLESS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
@@ -51,6 +53,7 @@ class ShopWorker(Worker):
 
     def run(self) -> None:
         """Serve, then finish what is in flight."""
+        sys.setswitchinterval(SWITCH_S)
         while self.alive and time.monotonic() < self._end and self.ppid == os.getppid():
             self._turn()
         self.alive = False
