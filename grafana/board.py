@@ -15,6 +15,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from grafana import addresses
+from grafana.colours import ORANGE, RED, SKY
 from grafana.panels import PROMETHEUS
 
 TAG = "bookshop"
@@ -34,6 +35,8 @@ def board(uid: str, title: str, about: str, rows: Sequence[Row], *, by_call: boo
         builder.with_variable(_variable("code", codes, every=".*"))
     for link in _links():
         builder.link(link)
+    for annotation in _annotations():
+        builder.annotation(annotation)
     for name, panels in rows:
         builder.with_row(dashboard.Row(name))
         for panel in panels:
@@ -52,6 +55,27 @@ def _variable(name: str, query: str, every: str = "") -> dashboard.QueryVariable
         variable.all_value(every)
     variable.current(VariableOption(selected=True, text=["All"], value=["$__all"]))
     return variable.multi(True).include_all(True)
+
+
+def _annotations() -> list[dashboard.AnnotationQuery]:
+    """The moments that explain a change of a line, as marks on every graph."""
+    restarts = 'changes(process_start_time_seconds{job=~"$service"}[1m]) > 0'
+    version = "group by (service_name, service_version)"
+    return [
+        _annotation("Alerts", 'ALERTS{alertstate="firing", severity!="none"}', "{{alertname}} {{job}}", RED),
+        _annotation("Restarts", restarts, "restart of {{job}} {{instance}}", ORANGE),
+        _annotation(
+            "Releases",
+            f"{version} (target_info) unless {version} (target_info offset 1m)",
+            "{{service_name}} {{service_version}}",
+            SKY,
+        ),
+    ]
+
+
+def _annotation(name: str, expression: str, title: str, colour: str) -> dashboard.AnnotationQuery:
+    query = dashboard.AnnotationQuery().name(name).datasource(PROMETHEUS).enable(True)
+    return query.expr(expression).title_format(title).icon_color(colour).step("10s")
 
 
 def _links() -> list[dashboard.DashboardLink]:

@@ -151,11 +151,11 @@ def _latency() -> Row:
             Query(f"sum by (le) (increase({buckets}))", "{{le}}", exemplars=True),
         ),
         graph(
-            "Pages: p50, p90, p99",
-            "The time within which 50, 90 and 99 % of pages are answered; the objective is 300 ms for "
+            "Pages: p50, p95, p99",
+            "The time within which 50, 95 and 99 % of pages are answered; the objective is 300 ms for "
             "95 %. Red: docs/runbooks/PagesLatencyBurn.md.",
             "s",
-            *(Query(quantile(f"0.{q}"), f"p{q}", exemplars=q == "99") for q in ("50", "90", "99")),
+            *(Query(quantile(f"0.{q}"), f"p{q}", exemplars=q == "99") for q in ("50", "95", "99")),
             shades=colours.QUANTILES,
             width=HALF,
             limits=[(slo.SLOW_S, colours.BAD)],
@@ -173,11 +173,11 @@ def _latency() -> Row:
             width=HALF,
         ),
         graph(
-            "p90 by route",
-            "The time within which 90 % of the pages of a route are answered: is it the whole shop, or "
+            "p95 by route",
+            "The time within which 95 % of the pages of a route are answered: is it the whole shop, or "
             "one page?",
             "s",
-            Query(quantile("0.90", "le, http_route"), "{{http_route}}"),
+            Query(quantile("0.95", "le, http_route"), "{{http_route}}"),
             shades=colours.ROUTES,
             width=HALF,
         ),
@@ -197,6 +197,7 @@ def _calls() -> Row:
                 '{job=~"$service"}[$__rate_interval]) > 0)',
                 "{{reason}}",
             ),
+            empty="none goes without: good",
             shades=colours.CODES,
             stacked=True,
         ),

@@ -93,13 +93,13 @@ def _duration(side: str) -> timeseries.Panel:
         f"sum by (le, grpc_method) (rate(grpc_{side}_handling_seconds_bucket{{{CALLS}}}[$__rate_interval]))"
     )
     return graph(
-        f"{side.capitalize()}: p50, p90, p99",
-        f"The time within which 50, 90 and 99 % of calls end, seen from the {side}. Each ◆ is a call: click "
+        f"{side.capitalize()}: p50, p95, p99",
+        f"The time within which 50, 95 and 99 % of calls end, seen from the {side}. Each ◆ is a call: click "
         "it, then View trace. The shop gives a call 500 ms.",
         "s",
         *(
             Query(f"histogram_quantile(0.{q}, {buckets})", f"p{q} {{{{grpc_method}}}}", exemplars=q == "99")
-            for q in ("50", "90", "99")
+            for q in ("50", "95", "99")
         ),
         shades=colours.QUANTILES,
         width=HALF,

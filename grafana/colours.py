@@ -22,7 +22,7 @@ CODES = {
     "[A-Z]": GREY,
 }
 STATUSES = {"[123]": SKY, "4": ORANGE, "5": RED}
-QUANTILES = {"p50": SKY, "p90": ORANGE, "p99": PURPLE}
+QUANTILES = {"p50": SKY, "p95": ORANGE, "p99": PURPLE}
 SERVICES = {"marketplace": SKY, "recommendations": ORANGE, "": GREY}
 ROUTES = {"/$": SKY, "/books$": ORANGE, "/books/": PURPLE, "": GREY}
 METHODS = {"Recommend": SKY, "Check|Watch": GREEN, "": GREY}
@@ -31,6 +31,10 @@ OBJECTIVES = {"answered": SKY, "fast": ORANGE}
 REASONS = {"queue_full": ORANGE, "export_failed|write_failed": RED, "shutdown": GREY}
 QUEUES = {"records": SKY, "lines": ORANGE, "exported": PURPLE}
 MESSAGES = {"sent": SKY, "received": ORANGE}
+PARTS = {
+    "jaeger": SKY, "prometheus": ORANGE, "logs": GREEN, "alertmanager": PURPLE, "grafana": BLUE,
+}  # fmt: skip
+STORES = {"samples": ORANGE, "log lines": GREEN}
 SIGNALS = {"tracing": SKY, "metrics": ORANGE, "logs": PURPLE, "": GREY}
 
 

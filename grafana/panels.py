@@ -67,10 +67,12 @@ def graph(
     limits: Limits = (),
     top: float | None = None,
     link: str = "",
+    empty: str = "",
 ) -> timeseries.Panel:
     """Lines over time, in the shades of a table of colours.py.
 
-    limits are drawn as dashed lines; the axis goes from 0 at least to top; link is where a click leads.
+    limits are drawn as dashed lines; the axis goes from 0 at least to top; link is where a click leads;
+    empty is what it says where there is no line.
     """
     panel = timeseries.Panel().title(title).description(about).unit(unit).span(width).height(7)
     panel.datasource(PROMETHEUS).axis_soft_min(0).line_width(2).fill_opacity(60 if stacked else 8)
@@ -82,6 +84,8 @@ def graph(
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
     if top is not None:
         panel.axis_soft_max(top)
+    if empty:
+        panel.no_value(empty)
     if link:
         panel.data_links([dashboard.DashboardLink("Show these calls").url(link)])
     # Grafana lets the last override win.

@@ -42,10 +42,10 @@ def _http() -> dict[str, str]:
         total: f"sum by (job, http_route) ({by_code})",
         "job_route:http_server_requests_failed:ratio_rate1m": _ratio(failed, total),
         buckets: f"sum by (job, http_route, le) (rate({SECONDS}_bucket[1m]))",
-        f"job_route:{SECONDS}:p90_rate1m": f"histogram_quantile(0.9, {buckets})",
+        f"job_route:{SECONDS}:p95_rate1m": f"histogram_quantile(0.95, {buckets})",
         "job:http_server_pages:rate1m": f"sum by (job) ({total}{{{PAGES}}})",
         pages: f"sum by (job, le) ({buckets}{{{PAGES}}})",
-        "job:http_server_pages_seconds:p90_rate1m": f"histogram_quantile(0.9, {pages})",
+        "job:http_server_pages_seconds:p95_rate1m": f"histogram_quantile(0.95, {pages})",
         "instance:http_server_threads_busy:ratio": (
             "sum by (job, instance) (http_server_active_requests)"
             " / sum by (job, instance) (marketplace_threads)"
@@ -64,7 +64,7 @@ def _grpc(side: str) -> dict[str, str]:
         total: f"sum by ({method}) ({by_code})",
         f"job_method:grpc_{side}_failed:ratio_rate1m": _ratio(failed, total),
         buckets: f"sum by ({method}, le) (rate(grpc_{side}_handling_seconds_bucket[1m]))",
-        f"job_method:grpc_{side}_handling_seconds:p90_rate1m": f"histogram_quantile(0.9, {buckets})",
+        f"job_method:grpc_{side}_handling_seconds:p95_rate1m": f"histogram_quantile(0.95, {buckets})",
     }
 
 

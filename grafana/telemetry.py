@@ -30,7 +30,11 @@ def dashboard() -> Dashboard:
     """The dashboard."""
     about = "Can the dashboards and traces be believed? Spans, signals, scrapes and processes."
     return board(
-        "telemetry", "Telemetry", about, [_well(), _spans(), _scrapes(), _processes()], by_call=False
+        "telemetry",
+        "Telemetry",
+        about,
+        [_well(), _spans(), _scrapes(), _parts(), _processes()],
+        by_call=False,
     )
 
 
@@ -128,14 +132,16 @@ def _spans() -> Row:
         ),
         graph(
             "Failures by signal",
-            "How often a signal failed to record a call since the service started, by signal. Empty is "
-            "good: none has failed. Otherwise: docs/runbooks/SignalFailing.md.",
-            "none",
+            "How often a signal failed to record a call, per second, by signal. Empty is good: none fails. "
+            "Otherwise: docs/runbooks/SignalFailing.md.",
+            "cps",
             Query(
-                f"sum by (signal, job) (telemetry_signal_failures_total{SERVICE})",
+                "sum by (signal, job) (rate("
+                f"telemetry_signal_failures_total{SERVICE}[$__rate_interval])) > 0",
                 "{{signal}} {{job}}",
             ),
             shades=colours.SIGNALS,
+            empty="none fails: good",
         ),
         graph(
             "Records and lines that wait",
@@ -157,6 +163,7 @@ def _spans() -> Row:
                 f"sum by (reason, job) (rate(telemetry_records_dropped_total{SERVICE}[$__rate_interval]))",
                 "{{reason}} {{job}}",
             ),
+            empty="none was lost: good",
             shades=colours.REASONS,
             width=HALF,
         ),
@@ -169,6 +176,7 @@ def _spans() -> Row:
                 f"sum by (reason, job) (rate(telemetry_log_lines_dropped_total{SERVICE}[$__rate_interval]))",
                 "{{reason}} {{job}}",
             ),
+            empty="none was lost: good",
             shades=colours.REASONS,
             width=HALF,
         ),
@@ -193,6 +201,7 @@ def _spans() -> Row:
                 f"telemetry_log_records_dropped_total{SERVICE}[$__rate_interval])) > 0",
                 "{{reason}} {{job}}",
             ),
+            empty="none was lost: good",
             shades=colours.REASONS,
             width=HALF,
         ),
@@ -227,6 +236,40 @@ def _scrapes() -> Row:
     ]
 
 
+def _parts() -> Row:
+    parts = '{job=~"jaeger|prometheus|logs|alertmanager|grafana"}'
+    return "The stack's own parts", [
+        graph(
+            "Parts that answer",
+            "1: Prometheus reaches it. 0: docs/runbooks/StackPartDown.md.",
+            "none",
+            Query(f"min by (job) (up{parts})", "{{job}}"),
+            shades=colours.PARTS,
+            top=1,
+            empty="no part: the stack is not here",
+        ),
+        graph(
+            "Memory of the parts",
+            "Resident memory. The limits are in compose.yaml: 250 MB for Jaeger, Prometheus and Grafana, "
+            "100 for the logs, 64 for Alertmanager. At its limit a part is ended, and started again.",
+            "bytes",
+            Query(f"process_resident_memory_bytes{parts}", "{{job}}"),
+            shades=colours.PARTS,
+            empty="no part: the stack is not here",
+        ),
+        graph(
+            "Taken by the stores",
+            "Samples per second that Prometheus keeps, and log lines that the log store keeps. What Jaeger "
+            "keeps is *Spans exported*, above.",
+            "cps",
+            Query("rate(prometheus_tsdb_head_samples_appended_total[$__rate_interval])", "samples"),
+            Query("rate(vl_rows_ingested_total[$__rate_interval]) > 0", "log lines"),
+            shades=colours.STORES,
+            empty="no store: the stack is not here",
+        ),
+    ]
+
+
 def _processes() -> Row:
     return "Processes", [
         graph(
@@ -238,9 +281,9 @@ def _processes() -> Row:
             shades=colours.SERVICES,
         ),
         graph(
-            "CPU",
-            "Cores that each process uses.",
-            "none",
+            "CPU of one core",
+            "Share of one core that each process uses; Python code cannot use more.",
+            "percentunit",
             Query(f"rate(process_cpu_seconds_total{SERVICE}[$__rate_interval])", "{{job}} {{instance}}"),
             shades=colours.SERVICES,
         ),

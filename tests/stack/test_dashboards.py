@@ -93,7 +93,7 @@ def test_latency_leads_to_traces() -> None:
     """The heatmap of the home dashboard, and the durations of both sides of calls, ask for exemplars."""
     asking = {(query.board, query.panel) for query in queries() if query.exemplars}
     assert {("bookshop", "How long pages take"), ("bookshop", "p99 by HTTP status")} <= asking
-    assert {("grpc", "Client: p50, p90, p99"), ("grpc", "Server: p50, p90, p99")} <= asking
+    assert {("grpc", "Client: p50, p95, p99"), ("grpc", "Server: p50, p95, p99")} <= asking
 
 
 def test_runbooks_are_there() -> None:
