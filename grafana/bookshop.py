@@ -4,6 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import colours, slo
 from grafana.board import Row, board
+from grafana.front import front
 from grafana.objectives import objectives
 from grafana.panels import HALF, Query, graph, heat, note, number, rows, up
 from grafana.whom import who_calls_whom
@@ -26,7 +27,9 @@ WHEN_RED = """
 def dashboard() -> Dashboard:
     """The dashboard."""
     about = "Is the shop well? Objectives, traffic, errors, latency, and who calls whom."
-    return board("bookshop", "Bookshop", about, [_well(), objectives(), _traffic(), _latency(), _calls()])
+    return board(
+        "bookshop", "Bookshop", about, [_well(), objectives(), _traffic(), _latency(), _calls(), front()]
+    )
 
 
 def _well() -> Row:

@@ -31,6 +31,10 @@ OBJECTIVES = {"answered": SKY, "fast": ORANGE}
 REASONS = {"queue_full": ORANGE, "export_failed|write_failed": RED, "shutdown": GREY}
 QUEUES = {"records": SKY, "lines": ORANGE, "exported": PURPLE}
 MESSAGES = {"sent": SKY, "received": ORANGE}
+DOOR = {"connections": SKY, "waiting": RED}
+REFUSALS = {"queue_full": RED, "waited": ORANGE, "": GREY}
+DATABASE = {"database": SKY, "feed": GREEN, "pages": RED}
+CIRCUIT = {"kept": SKY, "circuit open": RED, "circuit closed": GREEN}
 PARTS = {
     "jaeger": SKY, "prometheus": ORANGE, "logs": GREEN, "alertmanager": PURPLE, "grafana": BLUE,
 }  # fmt: skip

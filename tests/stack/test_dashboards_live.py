@@ -27,6 +27,7 @@ EMPTY = {
     ("bookshop", "Pages without recommendations"),
     ("bookshop", "Alerts"),
     ("telemetry", "Failures by signal"),
+    ("bookshop", "Refused at the front door"),
     ("telemetry", "Records dropped"),
     ("telemetry", "Log lines dropped"),
     ("telemetry", "Log lines lost on the way to the store"),
