@@ -21,7 +21,7 @@ from tests.e2e.run.running import RunningPair
 from tests.e2e.run.spans import CLIENT, SERVER
 from tests.e2e.run.spans import ROOT as PAGE
 from tools.run.traces import span_of
-from tools.run.why import SLOW_MS, Usual, Why, why
+from tools.run.why import MEANINGS, SLOW_MS, Usual, Why, why
 
 CALL = "Recommendations/Recommend"
 PATIENT = {"RECOMMENDATIONS_TIMEOUT_MS": "60000"}  # however slow the machine is, no deadline passes
@@ -47,6 +47,16 @@ class Shop(NamedTuple):
 
         eventually(lambda: len(spans()) >= count, 20)
         return why([span_of(name, span) for name, span in spans()], lambda _: usual)  # type: ignore[arg-type]
+
+    def quick(self, path: str, count: int, usual: Usual | None = None) -> Why:
+        """The same of a page that is no slower than the objective, which is the first on a machine with time."""
+        return eventually(
+            lambda: found if _took_ms(found := self.why(path, count, usual)) < SLOW_MS else None, 60
+        )  # type: ignore[return-value]
+
+
+def _took_ms(found: Why) -> float:
+    return (found.path[0].span.end_ns - found.path[0].span.start_ns) / 1e6
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +85,9 @@ EXPECTED = {
 def test_it_names_the_span_that_the_fault_is_in(shop: Shop, name: str) -> None:
     """The culprit's service and span, the sentence, and an alert that fires for this fault with its runbook."""
     count, service, span, words = EXPECTED[name]
-    shop.faults("on", name, "1")
-    found = shop.why("/", count)
+    takes_time = ["5000"] if name in {"slow", "page-slow"} else []
+    shop.faults("on", name, "1", *takes_time)
+    found = (shop.why if takes_time else shop.quick)("/", count)
     assert found.culprit is not None
     assert (found.culprit.service, found.culprit.name) == (service, span)
     assert words in found.sentence
@@ -87,7 +98,7 @@ def test_it_names_the_span_that_the_fault_is_in(shop: Shop, name: str) -> None:
 def test_a_page_that_is_held(shop: Shop) -> None:
     """A page whose thread was stuck spent the time in itself."""
     shop.faults("on", "stuck", "1")
-    healing = threading.Timer(1, shop.faults, ["heal"])
+    healing = threading.Timer(3, shop.faults, ["heal"])
     healing.start()
     found = shop.why("/", 3)
     healing.join()
@@ -98,23 +109,22 @@ def test_a_page_that_is_held(shop: Shop) -> None:
 def test_a_leak_is_not_in_a_trace(shop: Shop) -> None:
     """It names nobody, and says where to look, when no single call shows what is wrong."""
     shop.faults("on", "leak", "1")
-    found = shop.why("/", 3)
+    found = shop.quick("/", 3)
     assert (found.culprit, found.alert) == (None, "")
     assert "metrics" in found.sentence
 
 
 def test_slow_is_more_than_the_objective_or_what_is_usual(shop: Shop) -> None:
     """A page of milliseconds is slow where nearly all take microseconds, if there were enough of them."""
-    assert shop.why("/", 3, Usual(100, 0.001, 0.002)).culprit is not None
-    assert shop.why("/", 3, Usual(5, 0.001, 0.002)).culprit is None
-    assert shop.why("/", 3, Usual(100, 1e6, 1e6)).culprit is None
+    assert shop.quick("/", 3, Usual(100, 0.001, 0.002)).culprit is not None
+    assert shop.quick("/", 3, Usual(5, 0.001, 0.002)).culprit is None
+    assert shop.quick("/", 3, Usual(100, 1e6, 1e6)).culprit is None
 
 
 def test_its_own_times_are_the_whole(shop: Shop) -> None:
     """The parts of the critical path are as long as the page, and the call's deadline is a fact."""
     found = shop.why("/", 3)
-    total_ms = (found.path[0].span.end_ns - found.path[0].span.start_ns) / 1e6
-    assert sum(step.own_ms for step in found.path) == pytest.approx(total_ms)
+    assert sum(step.own_ms for step in found.path) == pytest.approx(_took_ms(found))
     assert any(
         re.fullmatch(rf"{CALL} had a deadline of \d+ ms; \d+ ms were left.", fact) for fact in found.facts
     ), found.facts
@@ -169,8 +179,7 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{ports['TRACES_PORT']}/trace/{trace_id}"
         eventually(lambda: get(url)[1].count("<summary>") == 3, 20)
         said = asked(trace_id)
-        assert said.stdout.startswith(f"recommendations answered {CALL} with NOT_FOUND")
-        assert "what was asked for does not exist" in said.stdout
+        assert f"NOT_FOUND: {MEANINGS['NOT_FOUND']}." in said.stdout
         assert "usually" in said.stdout
         assert said.stdout.splitlines()[0] in get(url)[1].replace("&#39;", "'")
         unknown = asked("0")

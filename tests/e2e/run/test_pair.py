@@ -16,7 +16,7 @@ import pytest
 from observability.testing import eventually
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
-from tests.e2e.processes import ROOT
+from tests.e2e.processes import ROOT, free_ports
 from tests.e2e.run.running import STOP_S, RunningPair, get
 from tools.certs import VARIABLES, Authority
 
@@ -88,8 +88,7 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(start: Start) -> None:
 
 def test_a_call_in_flight_gets_its_grace(start: Start, ports: dict[str, str]) -> None:
     """With GRACE_S above the default, a call that takes longer than that ends well after the stop signal."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     pair = start("--quiet", GRACE_S="12", RECOMMENDATIONS_FAULTS_PORT=str(port)).wait_until_ready()
     slow = urllib.request.Request(f"http://127.0.0.1:{port}/slow?share=1&ms=6000", method="PUT")
     urllib.request.urlopen(slow, timeout=10).close()
