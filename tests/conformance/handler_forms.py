@@ -12,7 +12,7 @@ from tests.conformance.handler_endings import Ending
 from tests.conformance.observations import Seen
 
 # An asyncio server sends a plain handler's response while the handler goes on; a status meanwhile gets lost.
-SETTLED_S = 0.03
+SETTLED_S = 0.2
 Body = Callable[[Any, Any], Any]
 
 

@@ -153,6 +153,12 @@ class Outcome:
         return self.case.calls[side == "server"]
 
 
+def was_late(outcome: Outcome) -> bool:
+    """Whether a deadline passed, for the client or in what either side recorded, or the call did not arrive soon."""
+    statuses = {outcome.client_status, *outcome.server.handled_once, *outcome.client.handled_once}
+    return "DEADLINE_EXCEEDED" in statuses or (outcome.case.entered and not outcome.seen.entered.is_set())
+
+
 def status_in(saw: Any) -> str | None:
     """The status in what a client saw; None where it did not look."""
     if not isinstance(saw, dict):

@@ -135,7 +135,7 @@ def failures(all_rows: list[Row], stack: str) -> str:
     return "\n".join("\n  ".join([text, *cases]) for text, cases in broken.items() if cases)
 
 
-def document(all_rows: list[Row], versions: str) -> str:
+def document(all_rows: list[Row], second_tries: int, versions: str) -> str:
     """The whole page."""
     reasoned = sum(case.reason is not None for case in CASES)
     return f"""# Who keeps which promise
@@ -151,6 +151,8 @@ nothing. "true" asks what telemetry recorded of the case; an empty cell means th
 has no such signal: contrib has no metrics, py-grpc-prometheus no spans and nothing for asyncio, and only this package
 has log lines. py-grpc-prometheus counts the messages of streams only, on purpose; here that counts as broken. Streams
 from the peers' channels are plain generators: rows that are not about call objects do not hold this against them.
+Cases of this package in which a deadline passed on a busy machine before the server heard of the call were run again,
+alone: {second_tries}.
 
 {table(all_rows)}
 

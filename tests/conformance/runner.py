@@ -1,8 +1,9 @@
 """Runs cases on a stack, several at once, and gives what was seen in each."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from tests.conformance.case import Case, Part
@@ -86,3 +87,13 @@ def _handler_saw(case: Case, seen: Seen) -> Any:
         return case.reason
     events = seen.saw(case.entered)
     return events if case.asserts(Part.CLEAN_UP) else [event for event in events if event not in AT_ITS_CLOSE]
+
+
+@contextmanager
+def alone(stack: Any, case: Case) -> Iterator[Run]:
+    """The case on an idle machine: on a busy one a deadline may pass before the server hears of the call."""
+    run = Run(stack, [case])
+    try:
+        yield run
+    finally:
+        run.close()

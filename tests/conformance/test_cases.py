@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import filterfalse
 from typing import Any
 
@@ -12,8 +11,8 @@ from tests.conformance.case import Case
 from tests.conformance.checks import answers, asked, promises
 from tests.conformance.conftest import SECOND_TRY
 from tests.conformance.matrix import CASES
-from tests.conformance.outcomes import Outcome, outcomes
-from tests.conformance.runner import Run
+from tests.conformance.outcomes import Outcome, outcomes, was_late
+from tests.conformance.runner import Run, alone
 from tests.conformance.stacks import Bare, Idle, Ours
 
 # grpcio's own call objects for intercepted calls differ from bare ones.
@@ -115,22 +114,6 @@ def test_true(case: Case, found: dict[str, Outcome], record_property: Any) -> No
             outcome = outcomes(run, run.stack)[case.name]
     broken = [promise for promise, kept in answers(outcome).items() if not kept]
     assert not broken, (outcome.client_saw, outcome.seen.events, outcome.server, outcome.client)
-
-
-def was_late(outcome: Outcome) -> bool:
-    """Whether a deadline passed, for the client or in what either side recorded, or the call did not arrive soon."""
-    statuses = {outcome.client_status, *outcome.server.handled_once, *outcome.client.handled_once}
-    return "DEADLINE_EXCEEDED" in statuses or (outcome.case.entered and not outcome.seen.entered.is_set())
-
-
-@contextmanager
-def alone(stack: Any, case: Case) -> Iterator[Run]:
-    """The case on an idle machine: on a busy one a deadline may pass before the server hears of the call."""
-    run = Run(stack, [case])
-    try:
-        yield run
-    finally:
-        run.close()
 
 
 def test_a_case_without_a_reason_asserts_everything(found: dict[str, Outcome]) -> None:
