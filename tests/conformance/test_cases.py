@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.case import Case
+from tests.conformance.case import HAS_IPV6, Case
 from tests.conformance.checks import answers, asked, promises
 from tests.conformance.conftest import SECOND_TRY
 from tests.conformance.matrix import CASES
 from tests.conformance.outcomes import Outcome, outcomes, was_late
+from tests.conformance.report import PAGE, TRANSPARENCY, labels, reasons
 from tests.conformance.runner import Run, alone
 from tests.conformance.stacks import Bare, Idle, Ours
 
@@ -139,3 +140,23 @@ def test_no_context_is_lost(found: dict[str, Outcome], context_lines: list[str])
     """No context token is given back where it was not taken: OpenTelemetry never says "Failed to detach"."""
     assert found
     assert context_lines == []
+
+
+def test_the_page_is_true() -> None:
+    """docs/conformance.md has a row for each promise, all kept by ours, and counts the reasons as they are."""
+    page = PAGE.read_text()
+    cells = {
+        row.split(" | ")[0].removeprefix("| "): row.split(" | ")[1]
+        for row in page.splitlines()
+        if " | " in row
+    }
+    assert [text for text in cells if text.startswith(("transparent", "true", "bounded"))] == labels()
+    for text in labels():
+        kept, asked = cells[text].strip("*").split("/")
+        assert kept == asked, text
+    if HAS_IPV6:
+        assert reasons() in page
+        for text, belongs in TRANSPARENCY.items():
+            assert (
+                cells[f"transparent: {text}"] == f"**{sum(map(belongs, CASES))}/{sum(map(belongs, CASES))}**"
+            )
