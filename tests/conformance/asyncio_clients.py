@@ -150,21 +150,18 @@ async def dropped(client: Any) -> Any:
     return {"responses": [], "sent": sent, "gone": await collected(client)}
 
 
-async def drop_with_a_callback(client: Any, responses: list[bytes]) -> Any:
+@behaviour(ONE, client="aio", status="OK")
+async def dropped_with_a_callback(client: Any) -> Any:
     called: list[bool] = []
     client.started(DROPPED_S).add_done_callback(lambda call: called.append(call.done()))
     entered = await until(client.seen.entered.is_set)
+    responses = [] if client.streams else [b"done"]
     return {"responses": responses, "handler": entered, "called back": await until(lambda: called, 0.5)}
 
 
-@behaviour(ONE, client="aio", status="OK")
-async def dropped_with_a_callback(client: Any) -> Any:
-    return await drop_with_a_callback(client, [b"done"])
-
-
-@behaviour(MANY, client="aio", status="DEADLINE_EXCEEDED", server_status="OK")
-async def stream_dropped_with_a_callback(client: Any) -> Any:
-    return await drop_with_a_callback(client, [])
+behaviour(
+    MANY, name="stream dropped with a callback", client="aio", status="DEADLINE_EXCEEDED", server_status="OK"
+)(dropped_with_a_callback)
 
 
 @behaviour(MANY, ending="waits", client="aio")

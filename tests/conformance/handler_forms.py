@@ -130,19 +130,6 @@ class Servicer(CallableObject):
         return self._body(request, context)
 
 
-class Steps:
-    """An iterator that is no generator, and has nothing but what an iterator must have."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __iter__(self) -> "Steps":
-        return self
-
-    def __next__(self) -> Any:
-        return next(self._inner)
-
-
 class NextOnly:
     """Has __next__ alone, which is all that grpcio asks for."""
 
@@ -151,6 +138,13 @@ class NextOnly:
 
     def __next__(self) -> Any:
         return next(self._inner)
+
+
+class Steps(NextOnly):
+    """An iterator that is no generator, and has nothing but what an iterator must have."""
+
+    def __iter__(self) -> "Steps":
+        return self
 
 
 def partial(body: Body) -> Body:
@@ -165,18 +159,19 @@ def wrapped(body: Body) -> Body:
     return outer
 
 
-UNARY: dict[str, Callable[[Body], Any]] = {
-    "function": lambda body: body,
-    "method": lambda body: Servicer(body).serve,
+WRAPPED: dict[str, Callable[[Body], Any]] = {
     "callable object": CallableObject,
     "partial": partial,
     "decorated": wrapped,
 }
+UNARY: dict[str, Callable[[Body], Any]] = {
+    "function": same,
+    "method": lambda body: Servicer(body).serve,
+    **WRAPPED,
+}
 STREAM: dict[str, Callable[[Body], Any]] = {
-    "generator": lambda body: body,
-    "callable object": CallableObject,
-    "partial": partial,
-    "decorated": wrapped,
+    "generator": same,
+    **WRAPPED,
     "iterator": lambda body: lambda request, context: Steps(body(request, context)),
     "next only": lambda body: lambda request, context: NextOnly(body(request, context)),
     "list iterator": lambda body: lambda request, context: iter(list(body(request, context))),

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 STATUS = "rpc.status_code"
 SPANS, METRICS, GAUGES, LOGS = "spans", "metrics", "gauges", "logs"
 SETTLING_S = 5.0
+FIELDS = {
+    "started_total": "started",
+    "in_flight": "in_flight",
+    "msg_received_total": "received",
+    "msg_sent_total": "sent",
+    "handling_seconds_sum": "seconds",
+}
 
 
 @dataclass(frozen=True)
@@ -104,16 +111,8 @@ def read_metrics(recorded: Side, registry: CollectorRegistry, side: str, code_la
 def _add(method: Recorded, name: str, code: str, value: float) -> None:
     if name == "handled_total":
         method.handled[code] = method.handled.get(code, 0) + value
-    elif name == "started_total":
-        method.started += value
-    elif name == "in_flight":
-        method.in_flight = (method.in_flight or 0) + value
-    elif name == "msg_received_total":
-        method.received += value
-    elif name == "msg_sent_total":
-        method.sent += value
-    elif name == "handling_seconds_sum":
-        method.seconds = (method.seconds or 0) + value
+    elif field_of := FIELDS.get(name):
+        setattr(method, field_of, (getattr(method, field_of) or 0) + value)
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,9 @@ class Runs:
                 if key not in self._futures:
                     self._futures[key] = self._pool.submit(run, composition, loop, ours)
 
-    def bare(self, composition: Composition) -> Result:
-        """Without ours."""
-        return self._futures[composition.without].result()
-
-    def ours(self, composition: Composition) -> Result:
-        """With ours."""
-        return self._futures[composition].result()
+    def results(self, composition: Composition) -> tuple[Result, Result]:
+        """With ours, and without."""
+        return self._futures[composition].result(), self._futures[composition.without].result()
 
     def alone(self, composition: Composition) -> tuple[Result, Result]:
         """Both once more, on an idle machine: on a busy one a deadline may pass before its call arrives."""
@@ -126,7 +122,7 @@ def as_seen(saw: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("composition", COMPOSITIONS, ids=str)
 def test_transparent(composition: Composition, runs: Runs, record_property: Any) -> None:
     """What client and handlers see of each call is what they see of the same composition without ours."""
-    found = differences(runs.ours(composition), runs.bare(composition))
+    found = differences(*runs.results(composition))
     if found and all(call.has_deadline for call in found):
         record_property(SECOND_TRY, str(composition))
         found = differences(*runs.alone(composition))
@@ -138,7 +134,7 @@ def test_true(composition: Composition, runs: Runs, record_property: Any) -> Non
     """Each attempt is one span, one count and one log line on each side, with the status on the wire and the
     right parent; nothing stays in flight, and no span stays current with the caller.
     """
-    ours, bare = runs.ours(composition), runs.bare(composition)
+    ours, bare = runs.results(composition)
     if ours.wrong and all("deadline_passes" in line for line in ours.wrong):
         record_property(SECOND_TRY, str(composition))
         ours, bare = runs.alone(composition)
