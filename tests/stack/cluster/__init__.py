@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+BUILT_BY = {
+    "kubeconform": "make kubernetes-tools builds it",
+    "kube-score": "make kubernetes-tools builds it",
+    "kube-apiserver": "make kubernetes-tools ARGS=apiserver builds it",
+}
 BUILT = ROOT / "var" / "kubernetes"
 
 
@@ -13,7 +18,5 @@ def tool(name: str) -> str:
     """A program on PATH or built by make; without it the test is skipped."""
     found = shutil.which(name) or shutil.which(name, path=BUILT / "bin")
     if found is None:
-        pytest.skip(
-            f"needs {name}; `make kubernetes-tools` builds it, and kube-apiserver with ARGS=apiserver"
-        )
+        pytest.skip(f"needs {name} on PATH; {BUILT_BY.get(name, 'with it there: make test-stack')}")
     return found

@@ -13,14 +13,13 @@ folder() { (cd "$out/build" && go mod download -json "$1") | sed -n 's/^\t"Dir":
 
 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 go install github.com/zegl/kube-score/cmd/kube-score@v1.20.0
-go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
 
+cp --no-preserve=mode "$(folder k8s.io/kubernetes@v$kubernetes)/api/openapi-spec/swagger.json" "$out/swagger.json"
 cp --no-preserve=mode \
     "$(folder github.com/cert-manager/cert-manager@v1.21.2)"/deploy/crds/cert-manager.io_{certificates,issuers}.yaml \
     "$(folder github.com/prometheus-operator/prometheus-operator@v0.85.0)"/example/prometheus-operator-crd/monitoring.coreos.com_{prometheusrules,servicemonitors}.yaml \
     "$(folder sigs.k8s.io/gateway-api@v1.5.0)"/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml \
     "$out/crds"
-cp --no-preserve=mode "$(folder k8s.io/kubernetes@v$kubernetes)/api/openapi-spec/swagger.json" "$out/swagger.json"
 
 [ "${1:-}" = apiserver ] || exit 0
 # A program of this module builds only where its own parts, which it takes from beside itself, are replaced by releases.
@@ -34,4 +33,3 @@ cd "$out/build"
 version=k8s.io/component-base/version
 go build -o "$GOBIN/kube-apiserver" -ldflags "-s -w -X $version.gitVersion=v$kubernetes -X $version.gitMajor=1 \
     -X $version.gitMinor=$(cut -d. -f2 <<<"$kubernetes")" k8s.io/kubernetes/cmd/kube-apiserver
-go build -o "$GOBIN/kubectl" -ldflags "-s -w" k8s.io/kubernetes/cmd/kubectl
