@@ -48,7 +48,7 @@ def front() -> Row:
         ),
         graph(
             "Kept recommendations and changes of the circuit",
-            "Pages per second that showed kept recommendations for those that could not be had, and how often "
+            "Pages per second that showed kept recommendations in place of new ones, and how often "
             "the circuit opened and closed: docs/runbooks/RecommendationsCircuitOpen.md.",
             "ops",
             Query(rate("job", "marketplace_recommendations_kept_total"), "kept"),
