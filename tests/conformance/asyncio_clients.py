@@ -20,7 +20,7 @@ from tests.conformance.client_behaviours import (
 from tests.conformance.client_options import METADATA, large
 from tests.conformance.observations import aio_call_seen, attempt, error_seen, plain
 
-DROPPED_S = 2.5
+DROPPED_S = 4.0
 KINDS_OF_CALL = ("Call", "UnaryUnaryCall", "UnaryStreamCall", "StreamUnaryCall", "StreamStreamCall")
 
 

@@ -99,7 +99,7 @@ class Seen:
         if expected:
             self.entered.wait(SOON_S)
         if self.entered.is_set():
-            self.events.append(("ended", self.ended.wait(3)))
+            self.events.append(("ended", self.ended.wait(SOON_S)))
             if self.flavour != "plain":
                 self.events.append(("called back", self.called_back.wait(SOON_S)))
         return self.events
