@@ -101,7 +101,7 @@ manifests: $(STAMP) ## write what kubernetes/ takes from compose.yaml, alerts.ym
 digests: $(STAMP) ## build both images, push them to REGISTRY=, and write their digests into the production overlay
 	@$(PY) -m kubernetes.digests '$(REGISTRY)'
 
-kubernetes-tools: ## build what test-stack checks kubernetes/ with (needs Go; with ARGS=apiserver a real API server)
+kubernetes-tools: ## build what test-stack checks kubernetes/ with (needs Go; ARGS='apiserver collector' adds these)
 	tests/stack/cluster/build.sh $(ARGS)
 
 protobufs: $(GENERATED) ## generate the protobuf code

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana import slo
 from kubernetes import stack
 from kubernetes.digests import PRODUCTION, SERVICES, pinned
 from observability.testing import eventually
@@ -285,6 +286,15 @@ def test_monitoring_leads_to_pages_of_the_cluster() -> None:
     for path in (*listed, FOLDER / "production" / "rules.yaml"):
         assert "localhost" not in path.read_text()
     assert "localhost" not in str(literals("production"))
+
+
+def test_the_collector_keeps_the_pages_that_are_too_slow() -> None:
+    """Slow is to the collector what it is to the objective, and it listens where the pair sends."""
+    (collector,) = documents("collector.yaml")
+    policies = {each["type"]: each for each in collector["processors"]["tail_sampling"]["policies"]}
+    assert policies["latency"]["latency"]["threshold_ms"] == slo.SLOW_S * 1000
+    port = collector["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"].rpartition(":")[2]
+    assert literals("production")["OTEL_EXPORTER_OTLP_ENDPOINT"].endswith(f":{port}")
 
 
 def test_alerts_of_the_stack_stay_with_it() -> None:

@@ -10,6 +10,7 @@ BUILT_BY = {
     "kubeconform": "make kubernetes-tools builds it",
     "kube-score": "make kubernetes-tools builds it",
     "kube-apiserver": "make kubernetes-tools ARGS=apiserver builds it",
+    "otelcol": "make kubernetes-tools ARGS=collector builds it",
 }
 BUILT = ROOT / "var" / "kubernetes"
 

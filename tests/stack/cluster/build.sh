@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds what checks the manifests, from Go modules, into var/kubernetes. `apiserver` adds the API server: half an hour.
+# Builds what checks the manifests, from Go modules, into var/kubernetes. `apiserver` adds the API server, `collector`
+# the collector: half an hour and ten minutes.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -21,7 +22,11 @@ cp --no-preserve=mode \
     "$(folder sigs.k8s.io/gateway-api@v1.5.0)"/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml \
     "$out/crds"
 
-[ "${1:-}" = apiserver ] || exit 0
+if [[ " $* " == *" collector "* ]]; then
+    go run go.opentelemetry.io/collector/cmd/builder@v0.149.0 --config tests/stack/cluster/otelcol.yaml
+    mv "$out/build/otelcol/otelcol" "$GOBIN"
+fi
+[[ " $* " == *" apiserver "* ]] || exit 0
 # A program of this module builds only where its own parts, which it takes from beside itself, are replaced by releases.
 cd "$out/build"
 {
