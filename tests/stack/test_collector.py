@@ -30,7 +30,7 @@ def collector(tmp_path: Path) -> Iterator[tuple[str, Receiver]]:
     changed = {
         "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": receives}}}},
         "processors": {"tail_sampling": {"decision_wait": "1s"}},
-        "exporters": {"otlp": {"endpoint": receiver.endpoint.removeprefix("http://")}},
+        "exporters": {"otlp_grpc": {"endpoint": receiver.endpoint.removeprefix("http://")}},
         "extensions": {"health_check": {"endpoint": health}},
     }
     (tmp_path / "changed.yaml").write_text(yaml.safe_dump(changed))

@@ -10,7 +10,7 @@ mkdir -p "$out/bin" "$out/crds" "$out/build"
 export GOBIN=$out/bin GOWORK=off GOFLAGS="-mod=mod -buildvcs=false"
 
 # Where the files of a module are.
-folder() { (cd "$out/build" && go mod download -json "$1") | sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p'; }
+folder() { (cd "$out" && go mod download -json "$1") | sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p'; }
 
 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 go install github.com/zegl/kube-score/cmd/kube-score@v1.20.0
