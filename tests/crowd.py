@@ -52,7 +52,7 @@ class Crowd:
                 status, close, text = await asyncio.wait_for(_get(reader, writer, path), GIVE_UP_S)
             except (OSError, EOFError, TimeoutError):
                 status, close, text = 0, True, ""
-            self.pages.append(Page(asked_s, time.monotonic() - asked_s, status, _shown(path, text)))
+            self.pages.append(Page(asked_s, time.monotonic() - asked_s, status, _shown(path, status, text)))
             await asyncio.sleep(self._pause_s)
             if close:
                 writer.close()
@@ -72,8 +72,8 @@ async def _get(
     return int(head.split()[1]), "connection: close" in head, body.decode()
 
 
-def _shown(path: str, text: str) -> str:
-    if path == "/books":
+def _shown(path: str, status: int, text: str) -> str:
+    if path == "/books" or status != 200:
         return ""
     if "not available now" not in text:
         return "new"

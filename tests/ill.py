@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from observability.testing import eventually
@@ -32,6 +32,11 @@ class World:
         }
         self.pair, _ = stack.enter_context(pair(directory, **own | variables))
         self._stack, self._directory = stack, directory / "second"
+
+    def restart(self) -> None:
+        """Run recommendations again, until it listens."""
+        self.pair.recommendations = self.pair.start("recommendations")
+        eventually(lambda: _listens(self.pair.grpc), 30)
 
     def start_second(self) -> Service:
         """Run a second instance, and let the name lead to it, too."""
@@ -92,6 +97,12 @@ class Peer:
             self._meet(connection)
 
 
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
 @contextmanager
 def killed(well: World) -> Iterator[None]:
     """Its only instance is killed, and starts again."""
@@ -99,7 +110,7 @@ def killed(well: World) -> Iterator[None]:
     try:
         yield
     finally:
-        well.pair.recommendations = well.pair.start("recommendations")
+        well.restart()
 
 
 @contextmanager
@@ -149,7 +160,7 @@ def replaced(well: World, meet: Callable[[socket.socket], None]) -> Iterator[Non
         with closing(Peer(well.pair.grpc, meet)):
             yield
     finally:
-        well.pair.recommendations = well.pair.start("recommendations")
+        well.restart()
 
 
 def _reset(connection: socket.socket) -> None:

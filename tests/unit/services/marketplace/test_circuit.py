@@ -1,12 +1,13 @@
 """The circuit, on a clock that the test turns."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
-from services.marketplace.circuit import CALLS, FAILURES, PROBES, WAIT_S, WELL, Circuit, Refused
+from services.marketplace.circuit import CALLS, FAILURES, PROBES, SLOW_S, WAIT_S, WELL, Circuit, Refused
 
 
 class Ill(Exception):  # noqa: N818
@@ -140,21 +141,57 @@ def test_only_a_few_probes_at_once() -> None:
     assert together(world, 8, made=PROBES) == ["CIRCUIT_OPEN"] * (8 - PROBES) + ["well"] * PROBES
 
 
-def test_late_failures_do_not_prolong_it() -> None:
-    """A call that began before it opened and fails while it is open is not taken for a probe."""
-    world = World()
-    began, opened = threading.Event(), threading.Event()
+@contextmanager
+def lingering(world: World, error: Exception | None = None) -> Iterator[Callable[[], str]]:
+    """A call that is in flight until the function is called, which returns how it ended."""
+    began, end = threading.Event(), threading.Event()
 
     def linger() -> None:
         began.set()
-        opened.wait()
+        end.wait()
+
+    def ended() -> str:
+        end.set()
+        return call.result()
 
     with ThreadPoolExecutor(1) as people:
-        late = people.submit(world.call, Ill(), linger)
+        call = people.submit(world.call, error, linger)
         began.wait()
+        try:
+            yield ended
+        finally:
+            end.set()
+
+
+@pytest.mark.parametrize(("error", "how"), [(None, "well"), (Ill(), "Ill")])
+def test_late_ends_say_nothing(error: Exception | None, how: str) -> None:
+    """A call that began before it opened and ends while it is open is not taken for a probe."""
+    world = World()
+    with lingering(world, error) as ended:
         world.open()
         world.clock.now_s += WAIT_S
-        opened.set()
-        assert late.result() == "Ill"
-    assert [world.call() for _ in range(WELL)] == ["well"] * WELL
+        assert ended() == how
+    assert [world.call() for _ in range(WELL - 1)] == ["well"] * (WELL - 1)
+    assert world.changes == [True]
+    assert world.call() == "well"
     assert world.changes == [True, False]
+
+
+def test_a_call_waits_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made as soon as another has ended."""
+    monkeypatch.setattr("services.marketplace.circuit.PATIENCE_S", 120)
+    world = World(most_calls=1)
+    with lingering(world) as ended, ThreadPoolExecutor(1) as people:
+        waiting = people.submit(world.call)
+        assert ended() == "well"
+        assert waiting.result(timeout=60) == "well"
+
+
+def test_no_call_waits_while_calls_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a third of the places have been taken for long, who finds none is refused at once."""
+    monkeypatch.setattr("services.marketplace.circuit.PATIENCE_S", 120)
+    world = World(most_calls=2)
+    with lingering(world), ThreadPoolExecutor(1) as people:
+        world.clock.now_s += 2 * SLOW_S
+        with lingering(world):
+            assert people.submit(world.call).result(timeout=60) == "TOO_MANY_CALLS"
