@@ -132,3 +132,11 @@ def test_jaegers_links_are_of_what_spans_have(tmp_path: Path) -> None:
 def _has_series(both: Pair, prometheus: Prometheus, expression: str) -> None:
     """Waits until the expression gives series, while somebody reads."""
     eventually(lambda: both.get("/") and prometheus.query(expression), 30)
+
+
+def test_addresses_inside_a_container_do_not_follow() -> None:
+    """What a container's configuration calls localhost is itself, on its own port: links.sh must find none there."""
+    mounted = [volume.split(":") for service in FILLED.values() for volume in service["volumes"]]
+    files = [ROOT / source for source, target, *_ in mounted if target.startswith("/etc/bookshop/")]
+    assert ROOT / "prometheus.yml" in files
+    assert [file.name for file in files if file not in FILES and ports(file.read_text())] == []
