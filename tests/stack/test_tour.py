@@ -27,6 +27,10 @@ WORDS = {
     DETAILS: "the log, below",
     "fault on: errors": "the log, below",
     "var/": "make run's folder",
+    "ALERT_WEBHOOK_URL": "compose.yaml",
+    "View trace": "grafana/provisioning/datasources/datasources.yml",
+    "View log lines": "grafana/provisioning/datasources/datasources.yml",
+    "Log lines of this trace": "jaeger-ui.json",
 }
 
 
