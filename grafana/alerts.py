@@ -10,6 +10,8 @@ SERVICES = "marketplace|recommendations"
 PARTS = "jaeger|logs|grafana|alertmanager|load"
 # A quarter of what recommendations may use; 5000 pages make neither service grow by 6 MiB.
 GROWTH = 48 * 2**20
+# What follows from a service that was down is over by then, and must not call somebody after its return.
+KEEP = {"keep_firing_for": "4m"}
 METHOD = "{{ $labels.grpc_service }}/{{ $labels.grpc_method }}"
 SHARE = "{{ $value | humanizePercentage }}"
 LINES = addresses.lines('service.name:="{{ $labels.job }}"')
@@ -74,7 +76,8 @@ def _services() -> list[dict[str, Any]]:
             "{{ $labels.job }} is down: none of its instances answers ({{ $value }} seen).",
             "bookshop",
             "30s",
-        ),
+        )
+        | KEEP,
         _alert(
             "InstanceDown",
             "ticket",
