@@ -54,7 +54,7 @@ certs: $(STAMP) ## make a development CA and both services' certificates in var/
 test: $(STAMP) $(GENERATED) ## run the tests that need only Python (ARGS=... goes to pytest; -n 0 runs one at a time)
 	$(PY) -m pytest $(PARALLEL) --ignore=tests/stack -m "not full" $(ARGS)
 
-test-full: $(STAMP) $(GENERATED) ## run what test leaves out: the rest of the conformance matrix, and the package installed
+test-full: $(STAMP) $(GENERATED) ## run what test leaves out: more of conformance, the services under faults, installing
 	$(PY) -m pytest $(PARALLEL) --ignore=tests/stack -m full $(ARGS)
 
 test-stack: $(STAMP) $(GENERATED) ## run the tests that need Prometheus, Chromium or a container engine

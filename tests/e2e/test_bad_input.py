@@ -14,6 +14,8 @@ from observability.testing import eventually
 from tests.e2e.processes import Pair, pair
 from tests.e2e.test_holding_out import recommend
 
+pytestmark = pytest.mark.full
+
 SEED = 20261125
 HTTP_REQUESTS = 3000
 GRPC_CONNECTIONS = 1000

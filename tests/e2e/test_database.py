@@ -12,6 +12,8 @@ from observability.testing import eventually
 from tests.e2e.processes import get
 from tests.e2e.shop_alone import Shop, assert_polite, assert_well
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:

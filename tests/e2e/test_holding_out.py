@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import grpc
+import pytest
 
 from benchmarks.wire import PREFACE, frame, header
 from observability.testing import eventually
@@ -20,6 +21,8 @@ from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.recommendations.server import MOST_CONNECTIONS
 from tests.e2e.processes import ROOT, Pair, free_ports, get, pair
+
+pytestmark = pytest.mark.full
 
 NAMES = ("marketplace", "recommendations")
 

@@ -11,6 +11,8 @@ from observability.testing import eventually
 from tests.hosts import CAN_MAKE, LOOPBACK, Namespace
 from tests.ill import World, world
 
+pytestmark = pytest.mark.full
+
 
 @contextmanager
 def frozen(directory: Path) -> Iterator[World]:

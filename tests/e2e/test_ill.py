@@ -10,6 +10,8 @@ from observability.testing import eventually
 from tests.crowd import Crowd
 from tests.ill import ILLS, Ill, world
 
+pytestmark = pytest.mark.full
+
 PEOPLE = 8
 ILL_S = 2.0
 

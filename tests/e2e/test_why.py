@@ -23,6 +23,8 @@ from tests.e2e.run.spans import ROOT as PAGE
 from tools.run.traces import span_of
 from tools.run.why import MEANINGS, SLOW_MS, Usual, Why, why
 
+pytestmark = pytest.mark.full
+
 CALL = "Recommendations/Recommend"
 PATIENT = {"RECOMMENDATIONS_TIMEOUT_MS": "60000"}  # however slow the machine is, no deadline passes
 

@@ -150,6 +150,9 @@ def test_cancelled(flavour: str) -> None:
         future = made.unary_unary("/test.Service/slow").future(b"x")
         eventually(lambda: server.value("grpc_server_in_flight") == 1)
         future.cancel()
+        eventually(
+            lambda: server.value("grpc_server_in_flight") == 0
+        )  # else the server's stop lets it return
     for telemetry, side, expected in (
         (server, "server", StatusCode.UNSET),
         (client, "client", StatusCode.ERROR),
