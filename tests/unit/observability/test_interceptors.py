@@ -1,6 +1,7 @@
 """What the interceptors leave as it is, and what they add."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -166,7 +167,11 @@ def test_asyncio_client_of_each_kind() -> None:
 
 
 def test_asyncio_client_whose_write_fails() -> None:
-    """Recorded is the status that the caller gets, not the INTERNAL that a write after the end leaves in between."""
+    """Recorded is the status that the caller gets, not the INTERNAL that a write after the end leaves in between.
+
+    Now and then grpcio gives the caller an INTERNAL, too.
+    """
+    got: Counter[str] = Counter()
 
     async def requests() -> AsyncIterator[bytes]:
         for _ in range(3):
@@ -181,12 +186,13 @@ def test_asyncio_client_whose_write_fails() -> None:
                 for _ in range(100):
                     answers = (call(requests()) for _ in range(16))
                     errors: list[Any] = await asyncio.gather(*answers, return_exceptions=True)
-                    assert {error.code().name for error in errors} == {"UNIMPLEMENTED"}
+                    got.update(error.code().name for error in errors)
 
     client = MemoryTelemetry()
     asyncio.run(run(client))
     assert eventually(lambda: client.value("grpc_client_handled_total") == 1600)
-    assert client.value("grpc_client_handled_total", grpc_code="UNIMPLEMENTED") == 1600
+    assert got["UNIMPLEMENTED"] > 1500
+    assert {code: client.value("grpc_client_handled_total", grpc_code=code) for code in got} == got
 
 
 def _refuses(request: Any) -> bytes:
