@@ -1,6 +1,7 @@
 """With this package or without, client and handler see the same; and what it records is what happened."""
 
 import logging
+import re
 from collections.abc import Iterator
 from itertools import filterfalse
 from typing import Any
@@ -43,6 +44,10 @@ def wanted(request: pytest.FixtureRequest) -> list[Case]:
         if "case" in getattr(getattr(item, "callspec", None), "params", ())
     }
     return [case for case in reversed(CASES) if case.name in names]
+
+
+# A deadline that passes before its call arrives, and what an asyncio stream gets of gRPC now and then.
+RACES = re.compile("DEADLINE_EXCEEDED|Internal error from Core")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,7 @@ def context_lines() -> Iterator[list[str]]:
 def test_transparent(case: Case, bare: Run, ours: Run, record_property: Any) -> None:
     """What client and handler see of the case on ours is what they see on bare grpcio."""
     seen, expected = ours.observation(case), bare.observation(case)
-    if seen != expected and "DEADLINE_EXCEEDED" in repr((case.status, seen, expected)):
+    if seen != expected and RACES.search(repr((case.status, seen, expected))):
         record_property(SECOND_TRY, case.name)
         with alone(Ours(), case) as ours_alone, alone(Bare(), case) as bare_alone:
             seen, expected = ours_alone.observation(case), bare_alone.observation(case)

@@ -16,6 +16,7 @@ from tests.conformance.conftest import SECOND_TRY
 from tests.conformance.servers import Loop
 
 AT_ONCE = 12
+OF_CORE = "Internal error from Core"  # an asyncio stream gets it of gRPC now and then, with ours and without
 COMPOSITIONS = compositions()
 
 
@@ -123,7 +124,7 @@ def as_seen(saw: dict[str, Any]) -> dict[str, Any]:
 def test_transparent(composition: Composition, runs: Runs, record_property: Any) -> None:
     """What client and handlers see of each call is what they see of the same composition without ours."""
     found = differences(*runs.results(composition))
-    if found and all(call.has_deadline for call in found):
+    if found and all(call.has_deadline or OF_CORE in repr(saw) for call, saw in found.items()):
         record_property(SECOND_TRY, str(composition))
         found = differences(*runs.alone(composition))
     assert found == {}

@@ -149,7 +149,9 @@ def test_one_client_does_not_take_all_connections(shop: Shop) -> None:
         other = socket.create_connection(("127.0.0.1", shop.port), source_address=("127.0.0.2", 0))
         stack.enter_context(other).sendall(GET + b"Connection: close\r\n\r\n")
         assert everything(other).startswith(b"HTTP/1.1 200")
-    eventually(lambda: shop.refused() == {"client_connections": 10})
+    # A connection of before, which lingers, may be one of the twenty.
+    eventually(lambda: shop.refused().get("client_connections", 0) in {10, 11})
+    assert shop.refused().keys() == {"client_connections"}
 
 
 def test_requests_come_as_they_like(shop: Shop) -> None:
