@@ -4,11 +4,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from observability.grpc.deadline import DeadlineInterceptor
-
 
 class Unobserved:
-    """Has what the services use of Telemetry, and does nothing; calls get their deadline all the same."""
+    """Has what the services use of Telemetry, and does nothing."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -17,9 +15,9 @@ class Unobserved:
         """None."""
         return []
 
-    def client_interceptors(self, target: str, timeout_s: float) -> list[Any]:  # noqa: ARG002
-        """The deadline."""
-        return [DeadlineInterceptor(timeout_s)]
+    def client_interceptors(self, target: str) -> list[Any]:  # noqa: ARG002
+        """None."""
+        return []
 
     def declare(self, path: str, *codes: str, side: str = "server") -> None:
         """Do nothing."""
