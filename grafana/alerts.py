@@ -13,6 +13,7 @@ GROWTH = 48 * 2**20
 # What follows from a service that was down is over by then, and must not call somebody after its return.
 KEEP = {"keep_firing_for": "4m"}
 METHOD = "{{ $labels.grpc_service }}/{{ $labels.grpc_method }}"
+REFUSED = 'sum by (job) (rate(marketplace_requests_refused_total{reason=~"queue_full|waited"}[2m]))'
 SHARE = "{{ $value | humanizePercentage }}"
 LINES = addresses.lines('service.name:="{{ $labels.job }}"')
 
@@ -134,6 +135,23 @@ def _faults() -> list[dict[str, Any]]:
             "30s",
         ),
         not_found,
+        _alert(
+            "DatabaseDown",
+            "page",
+            "max_over_time(marketplace_database_up[30s]) == 0",
+            "The database of {{ $labels.instance }} does not answer (up is {{ $value }}): lists are 503.",
+            "bookshop",
+            "30s",
+        ),
+        _alert(
+            "RequestsRefused",
+            "page",
+            f"{REFUSED} / ({REFUSED} + sum by (job) (rate(http_server_request_duration_seconds_count[2m])))"
+            f" > 0.05 and {REFUSED} > {MIN_RATE}",
+            f"{SHARE} of the requests to {{{{ $labels.job }}}} are answered with 503 before a page is begun.",
+            "bookshop",
+            "1m",
+        ),
         _alert(
             "Saturation",
             "page",

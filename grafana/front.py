@@ -27,7 +27,7 @@ def front() -> Row:
         graph(
             "Refused at the front door",
             "Requests and connections per second that were turned away before a page was begun, by reason. "
-            "queue_full and waited: docs/runbooks/Saturation.md. The others are the client's mistake.",
+            "queue_full and waited: docs/runbooks/RequestsRefused.md. The others are the client's mistake.",
             "reqps",
             Query(f"{rate('reason', 'marketplace_requests_refused_total')} > 0", "{{reason}}"),
             shades=colours.REFUSALS,
@@ -37,7 +37,7 @@ def front() -> Row:
         graph(
             "Database",
             "1: it answers, and has the books of the feed. Pages are refused (503) at once while it is away: "
-            "docs/runbooks/PagesAvailabilityBurn.md.",
+            "docs/runbooks/DatabaseDown.md.",
             "none",
             Query(f"min by (job) (marketplace_database_up{SHOP})", "database answers"),
             Query(f"min by (job) (marketplace_feed_loaded{SHOP})", "feed loaded"),
