@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from services.marketplace.channel import SERVICE_CONFIG
+from services.marketplace.recommendations.channel import SERVICE_CONFIG
 
 SERVE_S, REFUSE_S = 0.001, 0.00025
 DEADLINE_S = 0.5

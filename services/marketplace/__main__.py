@@ -13,7 +13,7 @@ from gunicorn.arbiter import Arbiter
 
 from services.faults.admin import HOST
 from services.marketplace.config import Settings
-from services.marketplace.gunicorn_worker import MEANINGLESS
+from services.marketplace.front.worker import MEANINGLESS
 from services.marketplace.worker import TELEMETRY_S, Worker
 from services.ports import PortTaken, require_free
 from services.settings import load
@@ -32,7 +32,7 @@ class ShopServer(BaseApplication):
         settings = self._settings
         values: dict[str, Any] = {
             "bind": settings.address(settings.marketplace_port),
-            "worker_class": "services.marketplace.gunicorn_worker.ShopWorker",
+            "worker_class": "services.marketplace.front.worker.ShopWorker",
             "workers": 1,
             "timeout": settings.marketplace_frozen_s,
             "graceful_timeout": math.ceil(settings.drain_s + settings.grace_s + TELEMETRY_S),

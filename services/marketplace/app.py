@@ -4,7 +4,8 @@ from flask import Flask
 
 from observability import Telemetry
 from services.faults.switch import Switch
-from services.marketplace import edge, faults, health, hosts
+from services.marketplace import edge, faults, health
+from services.marketplace.front import hosts
 from services.marketplace.pages import book, books, errors, home
 from services.marketplace.shop import Shop
 

@@ -10,7 +10,7 @@ from flask import Flask, Response, g, request, url_for
 from opentelemetry.trace import get_current_span
 
 from services.feed import Category
-from services.marketplace.connection import ARRIVED
+from services.marketplace.front.connection import ARRIVED
 from services.marketplace.shop import current_shop
 
 STATIC = Path(__file__).parent / "static"

@@ -14,10 +14,10 @@ from gunicorn.glogging import Logger
 from services import __version__
 from services.feed import FeedError
 from services.marketplace.config import Settings
-from services.marketplace.front import Limits
+from services.marketplace.front.front import Limits
 
 if TYPE_CHECKING:
-    from services.marketplace.front_metrics import FrontMetrics
+    from services.marketplace.front.metrics import FrontMetrics
 
 TELEMETRY_S = 1.0
 
@@ -56,7 +56,7 @@ class Worker:
         from observability import Telemetry
         from services.faults.admin import Admin
         from services.marketplace.app import create_app
-        from services.marketplace.front_metrics import FrontMetrics
+        from services.marketplace.front.metrics import FrontMetrics
         from services.marketplace.recommendations import Recommendations
         from services.marketplace.shop import Shop
         from services.marketplace.store import Store

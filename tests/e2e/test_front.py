@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from observability.testing import eventually
-from services.marketplace.front_metrics import REASONS
+from services.marketplace.front.metrics import REASONS
 from tests.e2e.processes import Service, free_ports, get
 
 GET = b"GET /livez HTTP/1.1\r\nHost: shop\r\n"

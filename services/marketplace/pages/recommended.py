@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from flask import current_app, g
 
-from services.marketplace.answers import Recommendation
 from services.marketplace.recommendations import Unavailable
+from services.marketplace.recommendations.answers import Recommendation
 from services.marketplace.shop import current_shop
 
 COUNT = 3

@@ -7,7 +7,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from services.marketplace.circuit import CALLS, FAILURES, PROBES, SLOW_S, WAIT_S, WELL, Circuit, Refused
+from services.marketplace.recommendations.circuit import (
+    CALLS,
+    FAILURES,
+    PROBES,
+    SLOW_S,
+    WAIT_S,
+    WELL,
+    Circuit,
+    Refused,
+)
 
 
 class Ill(Exception):  # noqa: N818
@@ -179,7 +188,7 @@ def test_late_ends_say_nothing(error: Exception | None, how: str) -> None:
 
 def test_a_call_waits_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made as soon as another has ended."""
-    monkeypatch.setattr("services.marketplace.circuit.PATIENCE_S", 120)
+    monkeypatch.setattr("services.marketplace.recommendations.circuit.PATIENCE_S", 120)
     world = World(most_calls=1)
     with lingering(world) as ended, ThreadPoolExecutor(1) as people:
         waiting = people.submit(world.call)
@@ -189,7 +198,7 @@ def test_a_call_waits_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_call_waits_while_calls_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """When a third of the places have been taken for long, who finds none is refused at once."""
-    monkeypatch.setattr("services.marketplace.circuit.PATIENCE_S", 120)
+    monkeypatch.setattr("services.marketplace.recommendations.circuit.PATIENCE_S", 120)
     world = World(most_calls=2)
     with lingering(world), ThreadPoolExecutor(1) as people:
         world.clock.now_s += 2 * SLOW_S

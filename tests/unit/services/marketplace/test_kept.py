@@ -1,6 +1,6 @@
 """What is kept of good answers: for a while, and not too much of it."""
 
-from services.marketplace.kept import MOST, Kept
+from services.marketplace.recommendations.kept import MOST, Kept
 
 
 def test_a_value_is_kept_for_a_while() -> None:

@@ -13,7 +13,7 @@ from observability.testing import MemoryTelemetry
 from services.feed import Category
 from services.marketplace.app import create_app
 from services.marketplace.config import Settings
-from services.marketplace.connection import ARRIVED
+from services.marketplace.front.connection import ARRIVED
 from services.marketplace.recommendations import Recommendations
 from services.marketplace.shop import Shop
 from services.marketplace.store import PAGE, Store

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from observability.testing import MemoryTelemetry, eventually
-from services.marketplace.circuit import FAILURES
 from services.marketplace.config import Settings
 from services.marketplace.recommendations import Recommendations, Unavailable
+from services.marketplace.recommendations.circuit import FAILURES
 from services.recommendations.config import Settings as ServerSettings
 from tests.unit.services.recommending import Running
 

@@ -7,12 +7,12 @@ import grpc
 
 from observability import Telemetry
 from protobufs.recommendations_pb2 import RecommendationRequest
-from services.marketplace.answers import Recommendation, known_categories, sound
-from services.marketplace.channel import Channel
-from services.marketplace.circuit import Circuit, Refused
 from services.marketplace.config import Settings
-from services.marketplace.kept import Kept
-from services.marketplace.metrics import RecommendationsMetrics
+from services.marketplace.recommendations.answers import Recommendation, known_categories, sound
+from services.marketplace.recommendations.channel import Channel
+from services.marketplace.recommendations.circuit import Circuit, Refused
+from services.marketplace.recommendations.kept import Kept
+from services.marketplace.recommendations.metrics import RecommendationsMetrics
 
 VISITOR = 1  # everybody is the same person until the shop has accounts
 WORTH = 0.1  # with less than this share of its usual time left, a call is not made

@@ -17,8 +17,8 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base import Worker
 
-from services.marketplace.connection import ARRIVED, Connection, Refused
-from services.marketplace.front import Front, Limits
+from services.marketplace.front.connection import ARRIVED, Connection, Refused
+from services.marketplace.front.front import Front, Limits
 
 WRITE_S = 5.0
 SWITCH_S = 0.0005  # the front gives the interpreter away at each read, and waits this long to get it back

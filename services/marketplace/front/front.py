@@ -16,9 +16,9 @@ from http import HTTPStatus
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from services.marketplace.connection import Connection, Refused
-from services.marketplace.lane import Lane
-from services.marketplace.listening import let_nobody_connect
+from services.marketplace.front.connection import Connection, Refused
+from services.marketplace.front.lane import Lane
+from services.marketplace.front.listening import let_nobody_connect
 
 BUSY = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "queue_full", hang_up=False)
 PROBES = (b"GET /livez ", b"GET /readyz ")

@@ -3,7 +3,7 @@
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.marketplace.circuit import Circuit
+from services.marketplace.recommendations.circuit import Circuit
 
 ANSWERS = (grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND)
 REFUSED = ("CIRCUIT_OPEN", "TOO_MANY_CALLS", "NO_TIME")  # the shop's own reasons not to call

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.marketplace.front import Front
+from services.marketplace.front.front import Front
 
 REASONS = (
     "client_connections", "connections", "length_required", "malformed", "queue_full", "timeout",
