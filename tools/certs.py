@@ -12,6 +12,11 @@ from cryptography.x509.oid import NameOID
 
 DIRECTORY = Path("var/certs")
 LASTS = datetime.timedelta(days=365)
+# As RFC 5280 has it for a CA; Python from 3.13 on is strict about it, and about the keys' identifiers.
+SIGNS = x509.KeyUsage(
+    digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+    key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+)  # fmt: skip
 ALREADY = datetime.timedelta(days=1)  # clocks differ
 PLACES = ("localhost", "127.0.0.1", "::1")
 SERVICES = {"recommendations": ("recommendations", *PLACES), "marketplace": ("marketplace",)}
@@ -34,6 +39,7 @@ class Authority:
         self._name = _name("bookshop development CA")
         certificate = _certificate(self._name, self._name, self._key.public_key(), LASTS)
         certificate = certificate.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        certificate = certificate.add_extension(SIGNS, critical=True)
         self.pem = _pem(certificate.sign(self._key, hashes.SHA256()))
 
     def issue(self, *names: str, lasts: datetime.timedelta = LASTS) -> tuple[bytes, bytes]:
@@ -42,6 +48,8 @@ class Authority:
         certificate = _certificate(_name(names[0]), self._name, key.public_key(), lasts)
         certificate = certificate.add_extension(
             x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False
+        ).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
         plain = serialization.NoEncryption()
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
@@ -65,7 +73,8 @@ def _certificate(
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
-    return builder.not_valid_before(now - abs(lasts) - ALREADY).not_valid_after(now + lasts)
+    builder = builder.not_valid_before(now - abs(lasts) - ALREADY).not_valid_after(now + lasts)
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 
 def _name(text: str) -> x509.Name:

@@ -36,7 +36,8 @@ def licence(name: str) -> str:
     """An installed distribution's licence, as an SPDX expression; what it says itself if that is none."""
     said = metadata(name)
     classified = [line.rpartition(" :: ")[2] for line in said.get_all("Classifier", ()) if "License" in line]
-    word = said["License-Expression"] or said["License"] or " AND ".join(classified)
+    named = (*said.get_all("License-Expression", ()), *said.get_all("License", ()), " AND ".join(classified))
+    word = next(filter(None, named), "")
     return SPDX.get(word, word)
 
 
