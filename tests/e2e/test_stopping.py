@@ -1,5 +1,6 @@
 """How the services start and stop as processes: refusals in a line, and no call lost at the end."""
 
+import os
 import re
 import signal
 import socket
@@ -93,6 +94,7 @@ def test_pages_go_on_without_recommendations(tmp_path: Path) -> None:
         eventually(lambda: running.get("/")[1].count("<li>") == 3, 30)
         late = degraded(running, "DEADLINE_EXCEEDED")  # none, unless the machine is slow
         running.recommendations.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, running.recommendations.process.pid, os.WSTOPPED)  # all of its threads
         page = running.get("/")[1]
         running.recommendations.process.send_signal(signal.SIGCONT)
         assert "Recommendations are not available now" in page

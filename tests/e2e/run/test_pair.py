@@ -78,7 +78,9 @@ def test_a_stop_during_the_start_is_a_clean_end(start: Start) -> None:
 def test_a_second_ctrl_c_kills_what_does_not_stop(start: Start) -> None:
     """A service that hangs does not keep the terminal."""
     pair = start().wait_until_ready()
-    os.kill(pair.pid_of("services.recommendations"), signal.SIGSTOP)
+    frozen = pair.pid_of("services.recommendations")
+    os.kill(frozen, signal.SIGSTOP)
+    eventually(lambda: "State:\tT" in Path(f"/proc/{frozen}/status").read_text(), STOP_S)
     pair.process.send_signal(signal.SIGINT)
     eventually(lambda: "Stopping" in pair.out, STOP_S)
     assert pair.end(signal.SIGINT) == 0
