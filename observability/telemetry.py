@@ -32,7 +32,7 @@ from observability.settings import read, sampler, span_limits
 from observability.signals import exporters
 from observability.signals.export import ExportQueue, SpanQueue
 from observability.signals.families import Families, shared
-from observability.signals.log_export import LineQueue
+from observability.signals.line import Line
 from observability.signals.logs import Capture, Logs, LogStream
 from observability.signals.metrics import BUCKETS_S, ExtraLabel, Metrics, Options
 from observability.signals.own import OwnMetrics
@@ -163,11 +163,13 @@ class Telemetry:
             return None
         return SpanQueue(lambda: exporters.make(edge), edge, self.tally)
 
-    def _line_queue(self) -> LineQueue | None:
+    def _line_queue(self) -> ExportQueue[Line] | None:
         """Where log lines go beside the stream."""
         edge = self._settings.lines
         if self._settings.sdk_disabled or edge is None:
             return None
+        from observability.signals.log_export import LineQueue  # OpenTelemetry's modules of logs may yet move
+
         return LineQueue(edge, self._resource, self.tally)
 
     @property

@@ -48,18 +48,23 @@ def _make(name: str, edge: Edge) -> SpanExporter:
         exporter: SpanExporter = entry.load()()
         return exporter
     if edge.protocol == "grpc":
-        return GrpcExporter(
-            endpoint=edge.endpoint,
-            insecure=edge.insecure,
-            compression=COMPRESSIONS[edge.compression],
-            timeout=edge.timeout_s,
-        )
+        return GrpcExporter(**grpc_options(edge))
     try:
         return HttpExporter(edge)
     except ImportError:
         raise RuntimeError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL {edge.protocol} needs the extra `http` of this package"
         ) from None
+
+
+def grpc_options(edge: Edge) -> dict[str, Any]:
+    """What OpenTelemetry's exporters over gRPC are told, of each signal."""
+    return {
+        "endpoint": edge.endpoint,
+        "insecure": edge.insecure,
+        "compression": COMPRESSIONS[edge.compression],
+        "timeout": edge.timeout_s,
+    }
 
 
 def export(exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from observability.settings import Edge
 from observability.signals.export import ExportQueue
-from observability.signals.exporters import COMPRESSIONS
+from observability.signals.exporters import grpc_options
 from observability.signals.line import Line, encoded
 from observability.tally import Tally
 
@@ -93,12 +93,7 @@ def _made(edge: Edge) -> list[LogRecordExporter]:
 def _exporter(edge: Edge) -> LogRecordExporter:
     """Configured by OTEL_EXPORTER_OTLP_LOGS_* and OTEL_EXPORTER_OTLP_*."""
     if edge.protocol == "grpc":
-        return OTLPLogExporter(
-            endpoint=edge.endpoint,
-            insecure=edge.insecure,
-            compression=COMPRESSIONS[edge.compression],
-            timeout=edge.timeout_s,
-        )
+        return OTLPLogExporter(**grpc_options(edge))
     try:
         from opentelemetry.exporter.otlp.proto.http import Compression
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpExporter

@@ -60,7 +60,7 @@ class Server:
         return True
 
     def freeze(self, frozen: bool) -> None:
-        """Stop all of its processes in the midst of what they do, or let them go on."""
+        """Freeze all of its processes, whatever they are doing, or let them go on."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for process in [self.process.pid, *map(int, children)]:
             with suppress(ProcessLookupError):  # a child may end meanwhile

@@ -111,7 +111,7 @@ FULL = """
 
 
 def test_a_full_disk(url: str, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """In the midst of the load: the old books are sold on, and the log names the cause."""
+    """While the feed is loading: the old books stay on sale, and the log names the cause."""
     with opened(url, BOOKS):
         pass
     assert server.sql(FULL, "books")

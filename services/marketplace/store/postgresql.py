@@ -141,7 +141,7 @@ class _Connection(psycopg.Connection[Any]):
         except OperationalError:
             if not self.deadline.has_passed():
                 raise
-            self.close()  # it is in the midst of an answer
+            self.close()  # an answer has been read in part
             raise ConnectionTimeout("no answer in time") from None
 
 
