@@ -25,10 +25,10 @@ class Answer:
     text: str
 
 
-def ask(url: str) -> Answer:
+def ask(url: str, timeout_s: float = TIMEOUT_S) -> Answer:
     """GET the address. Raises OSError when there is no answer."""
     try:
-        with build_opener(ProxyHandler({})).open(url, timeout=TIMEOUT_S) as answer:
+        with build_opener(ProxyHandler({})).open(url, timeout=timeout_s) as answer:
             return Answer(answer.status, answer.headers, answer.read().decode(errors="replace"))
     except HTTPError as error:
         with error:

@@ -1,20 +1,25 @@
-"""The pair from start to stop."""
+"""The pair from start to stop, with its receiver of traces and, where it is on PATH, Prometheus."""
 
 import io
+import json
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from rich.console import Console
 
 from services.marketplace.config import Settings as Marketplace
 from services.ports import PortTaken
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load
-from tools.run import prometheus
-from tools.run.config import Destination, Settings, destination, stable_names
+from tools.run.config import Settings, destination, export_settings, stable_names
+from tools.run.kept import Kept, receiver
+from tools.run.page import Page
 from tools.run.ports import Port, require_free, serves_grpc, serves_http
 from tools.run.processes import (
     STOP_WITHIN_S,
@@ -26,11 +31,13 @@ from tools.run.processes import (
     wait_until_ready,
     watch,
 )
-from tools.run.received import received
+from tools.run.terminal import TracePrinter
 
 DIRECTORY = Path("var")
 SERVICES = ("recommendations", "marketplace")
 LOOPBACK = "127.0.0.1"
+SCRAPE_INTERVAL = "5s"
+NO_PAGE = "not served: the traces do not come here"
 AFTER_GRACE_S = 1.3  # what a service may take to deliver its telemetry and end
 ANNOUNCEMENT = """\
 The bookshop is open.
@@ -95,15 +102,15 @@ class Pair:
         require_free(*self._ports)
         DIRECTORY.mkdir(exist_ok=True)
         where = destination(os.environ, quiet=quiet)
-        with (
-            self._traces(where, quiet=quiet) as (variables, page),
-            supervised(stop, self._stop_within_s) as processes,
-        ):
+        with ExitStack() as running:
+            variables, page = self._receive(running, quiet=quiet) if where.embedded else ({}, NO_PAGE)
+            processes = running.enter_context(supervised(stop, self._stop_within_s))
             checks = self._start(variables, processes)
             wait_until_ready(checks, stop)
             if stop.requested:
                 return
-            helper, words = self._start_prometheus(processes)
+            helper, words = start_prometheus(self._prometheus, self._metrics, DIRECTORY)
+            processes.extend(filter(None, [helper]))
             sys.stdout.write(
                 ANNOUNCEMENT.format(
                     ports=self._ports,
@@ -132,17 +139,46 @@ class Pair:
         # The shop's own default, localhost, is kept where it does: a certificate may name it.
         return {} if host == LOOPBACK else {"RECOMMENDATIONS_HOST": host}
 
-    def _start_prometheus(self, processes: list[Process]) -> tuple[Process | None, str]:
-        helper, words = prometheus.start(self._prometheus, self._metrics, DIRECTORY)
-        processes.extend(filter(None, [helper]))
-        return helper, words
-
-    @contextmanager
-    def _traces(self, where: Destination, *, quiet: bool) -> Iterator[tuple[Mapping[str, str], str]]:
-        if not where.embedded:
-            yield {}, "not served: the traces do not come here"
-            return
+    def _receive(self, running: ExitStack, *, quiet: bool) -> tuple[dict[str, str], str]:
+        """Receive, print and show the traces. What the services' environment needs, and where the page is."""
+        kept = Kept()
+        if not quiet:
+            console = Console(highlight=False, markup=False, emoji=False)
+            running.enter_context(closing(TracePrinter(kept, console)))
+        variables = export_settings(os.environ, running.enter_context(closing(receiver(kept.add))).endpoint)
+        try:
+            require_free(self._page)
+        except PortTaken as error:
+            return variables, f"not served: {error}"
         logs = [DIRECTORY / f"{name}.log" for name in SERVICES]
-        shop = f"http://{self._ports.shop.address}"
-        with received(self._page, self._metrics, logs, shop, quiet=quiet) as variables_and_words:
-            yield variables_and_words
+        shop, url = f"http://{self._ports.shop.address}", f"http://{self._page.address}"
+        page = Page(kept, self._page.host, self._page.number, self._metrics, logs, shop)
+        running.enter_context(closing(page))
+        return {"JAEGER_UI_URL": os.environ.get("JAEGER_UI_URL") or url, **variables}, url
+
+
+def start_prometheus(port: Port, targets: Mapping[str, str], directory: Path) -> tuple[Process | None, str]:
+    """Start it, where it is on PATH, against the targets (job name to address). It, and where it is."""
+    program = shutil.which("prometheus")
+    if program is None:
+        return None, "not started: not on PATH"
+    try:
+        require_free(port)
+    except PortTaken as error:
+        return None, f"not started: {error}"
+    config = directory / "prometheus.yml"
+    config.write_text(prometheus_configuration(targets))
+    command = [
+        program,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={directory / 'prometheus'}",
+        f"--web.listen-address={port.address}",
+        "--enable-feature=exemplar-storage",
+    ]
+    return Process("prometheus", command, os.environ, directory), f"http://{port.address}"
+
+
+def prometheus_configuration(targets: Mapping[str, str]) -> str:
+    """What Prometheus reads; JSON is YAML too."""
+    jobs = [{"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()]
+    return json.dumps({"global": {"scrape_interval": SCRAPE_INTERVAL}, "scrape_configs": jobs}, indent=2)

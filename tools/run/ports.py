@@ -1,7 +1,7 @@
 """Ports on this machine: whether one is free, and whether what listens there is ready."""
 
 import socket
-from http.client import HTTPConnection, HTTPException
+from http import HTTPStatus
 from typing import NamedTuple
 
 import grpc
@@ -10,6 +10,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from services import ports
 from services.tls import Files, channel
+from tools.web import ask
 
 TIMEOUT_S = 0.5
 CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
@@ -74,11 +75,7 @@ def serves_grpc(port: Port, tls: Files | None = None, name: str = "") -> bool:
 
 def serves_http(port: Port) -> bool:
     """Whether ``/readyz`` answers 200."""
-    connection = HTTPConnection(reachable(port.host), port.number, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200  # noqa: PLR2004
-    except (OSError, HTTPException):
+        return ask(f"http://{port.address}/readyz", TIMEOUT_S).status == HTTPStatus.OK
+    except OSError:
         return False
-    finally:
-        connection.close()

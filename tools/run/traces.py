@@ -1,20 +1,15 @@
-"""Collects spans into traces, until each trace is complete."""
+"""A trace: its spans as they are shown, and their place in its picture."""
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from observability.receiver import Attributes, Receiver, attributes
+from observability.receiver import Attributes, attributes
 from tools.run.text import printable
 
-SETTLE_S = 1.0  # the services export every 0.3 s
-ORPHAN_S = 3.0  # for a root that may never come: it ran elsewhere, or was lost
-MAX_TRACES = 50
-MAX_SPANS = 100
 MAX_ATTRIBUTES = 64
 MAX_EVENTS = 16
 MAX_VALUE = 4000  # a stack
@@ -48,72 +43,86 @@ class Span:
     attributes: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[Event] = ()
 
-
-@dataclass
-class _Pending:
-    spans: dict[str, Span] = field(default_factory=dict)
-    touched: float = 0.0
-
-    def is_finished(self, now: float) -> bool:
-        has_root = any(not span.parent_id for span in self.spans.values())
-        return now - self.touched >= (SETTLE_S if has_root else ORPHAN_S)
+    @property
+    def milliseconds(self) -> float:
+        """How long it took."""
+        return max(0, self.end_ns - self.start_ns) / 1e6
 
 
-class Traces:
-    """The traces that wait for more of their spans. Bounded: what comes above is dropped and counted."""
+class Row(NamedTuple):
+    """A span's place in the picture; offset and share are parts, from 0 to 1, of the trace's time."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._pending: dict[str, _Pending] = {}
-        self._dropped = 0
+    span: Span
+    depth: int
+    offset: float
+    share: float
 
-    def add(self, spans: Iterable[Span]) -> None:
-        """Put each span to its trace."""
-        with self._lock:
-            for span in spans:
-                self._add(span)
 
-    def take_finished(self) -> list[list[Span]]:
-        """Hand out, once, the traces that are whole: the root is there and nothing came for a while."""
-        with self._lock:
-            now = self._clock()
-            ids = [trace_id for trace_id, trace in self._pending.items() if trace.is_finished(now)]
-            return self._take(ids)
+@dataclass(frozen=True)
+class Trace:
+    """A trace as it is now: more of its spans may come."""
 
-    def take_all(self) -> list[list[Span]]:
-        """Hand out every trace as it is."""
-        with self._lock:
-            return self._take(list(self._pending))
+    spans: Sequence[Span]
 
-    def take_dropped(self) -> int:
-        """How many spans were dropped since this was called last."""
-        with self._lock:
-            dropped, self._dropped = self._dropped, 0
-            return dropped
+    @property
+    def rows(self) -> list[Row]:
+        """Its spans, parents before children."""
+        return shape(self.spans)
 
-    def _add(self, span: Span) -> None:
-        if span.trace_id not in self._pending and len(self._pending) < MAX_TRACES:
-            self._pending[span.trace_id] = _Pending()
-        trace = self._pending.get(span.trace_id)
-        if trace is None or len(trace.spans) >= MAX_SPANS:
-            self._dropped += 1
+    @property
+    def root(self) -> Span:
+        """The first span whose parent is not here."""
+        known = {span.span_id for span in self.spans}
+        return min(self.spans, key=lambda span: (span.parent_id in known, span.start_ns))
+
+    @property
+    def start_ns(self) -> int:
+        """When the first span started."""
+        return min(span.start_ns for span in self.spans)
+
+    @property
+    def milliseconds(self) -> float:
+        """From the first start to the last end."""
+        return max(0, max(span.end_ns for span in self.spans) - self.start_ns) / 1e6
+
+    @property
+    def services(self) -> list[str]:
+        """The services that took part, in the order in which they did."""
+        by_start = sorted(self.spans, key=lambda span: span.start_ns)
+        return list(dict.fromkeys(span.service for span in by_start))
+
+    @property
+    def statuses(self) -> set[str]:
+        """The statuses of its spans."""
+        return {span.status for span in self.spans if span.status}
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of its spans failed."""
+        return any(span.failed for span in self.spans)
+
+
+def shape(spans: Iterable[Span]) -> list[Row]:
+    """The spans in the order of a tree, parents before children, siblings by their start."""
+    ordered = sorted(spans, key=lambda span: span.start_ns)
+    left = {span.span_id for span in ordered}
+    roots = [span for span in ordered if span.parent_id not in left]
+    start_ns = ordered[0].start_ns
+    # A child's clock may differ from its parent's: the window spans all of them, and no time is negative.
+    total_ns = max(1, *(span.end_ns - start_ns for span in ordered))
+
+    def branch(span: Span, depth: int) -> Iterator[Row]:
+        if span.span_id not in left:
             return
-        trace.spans[span.span_id] = span
-        trace.touched = self._clock()
+        left.remove(span.span_id)
+        share = min(span.milliseconds * 1e6 / total_ns, 1.0)
+        yield Row(span, depth, (span.start_ns - start_ns) / total_ns, share)
+        for child in ordered:
+            if child.parent_id == span.span_id:
+                yield from branch(child, depth + 1)
 
-    def _take(self, ids: Iterable[str]) -> list[list[Span]]:
-        return [list(self._pending.pop(trace_id).spans.values()) for trace_id in ids]
-
-
-def receiver(take: Callable[[Iterable[Span]], None]) -> Receiver:
-    """A receiver that hands on what the services export as spans whose texts are safe to print."""
-
-    def each(resource: Attributes, spans: Sequence[trace_pb2.Span]) -> None:
-        service = printable(str(resource.get("service.name", "")))
-        take([span_of(service, span) for span in spans])
-
-    return Receiver(each)
+    # After the roots every span once more: those in a ring of parents have no root, and must not be lost.
+    return [row for span in [*roots, *ordered] for row in branch(span, 0)]
 
 
 def span_of(service: str, span: trace_pb2.Span) -> Span:

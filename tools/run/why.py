@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from observability.signals.tracing import SERVER_FAULTS
-from tools.run.traces import Span
-from tools.run.waterfall import Row, shape
+from tools.run.traces import Row, Span, shape
 
 SLOW_MS = 300.0  # the objective of a page
 ENOUGH = 20  # calls, to say what is usual

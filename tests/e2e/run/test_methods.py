@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
-from tools.run.page.methods import Method, Recent
+from tools.run.methods import Method, Recent
 
 
 class Metrics:

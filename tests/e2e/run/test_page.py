@@ -14,9 +14,10 @@ from observability.testing import eventually
 from tests.e2e.processes import get
 from tests.e2e.run.running import RunningPair
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
-from tools.run.page.kept import Call, Calls, Kept, calls
-from tools.run.page.server import Page
-from tools.run.traces import MAX_SPANS, Event
+from tools.run.kept import MAX_SPANS, Kept
+from tools.run.methods import Call, Calls, calls
+from tools.run.page import Page
+from tools.run.traces import Event
 
 Start = Callable[..., RunningPair]
 SCRIPT = "<script>alert(1)</script>"

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from tests.e2e.processes import ROOT, free_ports
 from tests.e2e.run.running import STOP_S, RunningPair, get
 from tools.certs import VARIABLES, Authority
+from tools.run.pair import prometheus_configuration, start_prometheus
+from tools.run.ports import Port
 
 Start = Callable[..., RunningPair]
 
@@ -187,3 +190,16 @@ def test_prometheus_port_in_use_is_reported_and_the_pair_goes_on(start: Start, p
         pair = start().wait_until_ready()
     assert "not started: PROMETHEUS_PORT: cannot listen" in pair.out
     assert pair.end(signal.SIGTERM) == 0
+
+
+def test_without_prometheus_the_words_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no Prometheus learns why there is none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    port = Port("PROMETHEUS_PORT", "127.0.0.1", 9090)
+    assert start_prometheus(port, {}, tmp_path) == (None, "not started: not on PATH")
+
+
+def test_each_service_is_a_job() -> None:
+    """The configuration names each service's metrics under the service's name."""
+    jobs = json.loads(prometheus_configuration({"marketplace": "127.0.0.1:9101"}))["scrape_configs"]
+    assert jobs == [{"job_name": "marketplace", "static_configs": [{"targets": ["127.0.0.1:9101"]}]}]

@@ -6,9 +6,9 @@ from rich.console import Console
 
 from observability.testing import eventually
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
-from tools.run import terminal
+from tools.run.kept import MAX_SPANS, Kept
 from tools.run.terminal import TracePrinter, print_trace
-from tools.run.traces import MAX_SPANS, Traces
+from tools.run.traces import Trace
 
 NOT_FOUND = replace(CLIENT, status="NOT_FOUND", failed=True)
 
@@ -17,7 +17,7 @@ def printed(*, tty: bool) -> str:
     console = Console(
         file=io.StringIO(), force_terminal=tty, color_system="standard" if tty else None, width=100
     )
-    print_trace([ROOT, NOT_FOUND, SERVER], console)
+    print_trace(Trace([ROOT, NOT_FOUND, SERVER]), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -55,7 +55,7 @@ def test_a_row_is_a_line_on_a_narrow_terminal(width: int) -> None:
     """Long names are cut, rows are never folded."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width)
     long_name = replace(ROOT, name="a name that is longer than any terminal " * 4)
-    terminal.print_trace([long_name, NOT_FOUND], console)
+    print_trace(Trace([long_name, NOT_FOUND]), console)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().count("NOT_") == 1
 
@@ -63,11 +63,11 @@ def test_a_row_is_a_line_on_a_narrow_terminal(width: int) -> None:
 def test_the_printer_prints_finished_traces_and_at_the_end_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """No trace that came is lost when the pair stops, and what was left out is said."""
     console = Console(file=(file := io.StringIO()))
-    traces = Traces()
-    printer = TracePrinter(traces, console)
-    traces.add([ROOT])
+    kept = Kept()
+    printer = TracePrinter(kept, console)
+    kept.add([ROOT])
     eventually(lambda: "trace aa" in file.getvalue())
-    traces.add(replace(ROOT, trace_id="bb", span_id=str(number)) for number in range(MAX_SPANS + 1))
+    kept.add(replace(ROOT, trace_id="bb", span_id=str(number)) for number in range(MAX_SPANS + 1))
     printer.close()
     assert "trace bb" in file.getvalue()
     assert "1 more spans came than are shown at once" in file.getvalue()

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
-from tools.run.waterfall import Row, bar, shape
+from tools.run.terminal import bar
+from tools.run.traces import Row, shape
 
 
 def test_rows_follow_the_tree_whatever_the_order_of_arrival() -> None:
@@ -21,19 +22,19 @@ def test_siblings_stand_in_the_order_of_their_start() -> None:
 def test_row_shows_duration_and_place_in_the_trace() -> None:
     """A span's milliseconds are its own; offset and share are parts of the trace's time."""
     _, client, _ = shape([ROOT, CLIENT, SERVER])
-    assert (client.milliseconds, client.offset, client.share) == (6.0, 0.2, 0.6)
+    assert (client.span.milliseconds, client.offset, client.share) == (6.0, 0.2, 0.6)
 
 
 def test_a_clock_that_lags_makes_no_negative_times() -> None:
     """A child that seems to start before its parent, or to end before it started, still has a bar."""
     early = replace(CLIENT, start_ns=-5_000_000, end_ns=-6_000_000)
     rows = shape([ROOT, early])
-    assert all(0 <= row.offset <= 1 and 0 <= row.share <= 1 and row.milliseconds >= 0 for row in rows)
+    assert all(0 <= row.offset <= 1 and 0 <= row.share <= 1 and row.span.milliseconds >= 0 for row in rows)
 
 
 def test_a_trace_without_duration_has_rows() -> None:
     """Times that are all one do not divide by zero."""
-    assert shape([replace(ROOT, end_ns=0)])[0].milliseconds == 0
+    assert shape([replace(ROOT, end_ns=0)])[0].span.milliseconds == 0
 
 
 def test_a_span_whose_parent_never_came_is_a_root() -> None:
@@ -59,4 +60,4 @@ def test_spans_that_are_each_others_parents_are_all_shown_once() -> None:
 )
 def test_bar_is_as_wide_as_asked_and_never_empty(offset: float, share: float, expected: str) -> None:
     """A bar stays in its column, and even the shortest span has a mark."""
-    assert bar(Row(ROOT, 0, 1.0, offset, share), 10, "=") == expected
+    assert bar(Row(ROOT, 0, offset, share), 10, "=") == expected

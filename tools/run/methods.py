@@ -1,10 +1,10 @@
-"""What the services' own /metrics say of the last minutes: rate, errors and durations of each method."""
+"""The methods: rate, errors and durations by the services' own /metrics, and who calls whom by the traces."""
 
 import math
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from observability.signals.tracing import SERVER_FAULTS
+from tools.run.traces import Span, Trace
 from tools.web import ask
 
 EVERY_S = 5.0
@@ -146,3 +147,49 @@ def _place(service: str, sample: Sample) -> Place | None:
 def _parted(parts: Mapping[float | str, float]) -> tuple[dict[str, int], dict[float, float]]:
     statuses = {what: round(value) for what, value in parts.items() if isinstance(what, str)}
     return statuses, {what: value for what, value in parts.items() if isinstance(what, float)}
+
+
+class Call(NamedTuple):
+    """Who calls whom, by what name."""
+
+    caller: str
+    called: str
+    name: str
+
+
+class Calls(NamedTuple):
+    """How often a call was made, how often it failed, and how long the slowest took."""
+
+    made: int
+    failed: int
+    slowest_ms: float
+
+
+def calls(traces: Iterable[Trace]) -> Mapping[Call, Calls]:
+    """What the traces say of who calls whom."""
+    found: dict[Call, list[Span]] = {}
+    for trace in traces:
+        for call, span in _calls_of(trace):
+            found.setdefault(call, []).append(span)
+    return {
+        call: Calls(
+            len(spans),
+            sum(span.failed for span in spans),
+            max(span.milliseconds for span in spans),
+        )
+        for call, spans in sorted(found.items())
+    }
+
+
+def _calls_of(trace: Trace) -> Iterable[tuple[Call, Span]]:
+    """Each call once: as the called recorded it, or as the caller did where the called records nothing."""
+    by_id = {span.span_id: span for span in trace.spans}
+    answered = Counter(span.parent_id for span in trace.spans if span.kind == "server")
+    for span in trace.spans:
+        if span.kind == "server":
+            caller = by_id[span.parent_id].service if span.parent_id in by_id else "outside"
+            yield Call(caller, span.service, span.name), span
+        elif span.kind == "client" and span.span_id not in answered:
+            said = span.attributes
+            called = said.get("db.system.name") or said.get("server.address") or "unknown"
+            yield Call(span.service, called, span.name), span

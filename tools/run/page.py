@@ -1,19 +1,25 @@
-"""The pages: the latest traces, one trace, the methods. All is rendered here, without a script."""
+"""The page of `make run`: the latest traces, one trace, the methods; without a script."""
 
-from collections.abc import Callable, Sequence
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tools.run.page.kept import Kept, Trace, calls
-from tools.run.page.lines import lines
-from tools.run.page.methods import Recent
-from tools.run.traces import Span
+from tools.run.kept import Kept
+from tools.run.methods import Recent, calls
+from tools.run.traces import Span, Trace
 from tools.run.why import Usual, why
 
 SHOWN = 100
+MAX_LOG_BYTES = 8 * 1024 * 1024  # of a file, from its end
+MAX_LINES = 200
+KNOWN = ("time", "level", "service", "event", "trace_id", "span_id")
 ERRORS = "errors"
 NOT_HERE = (
     "This trace is not here. One that has just ended arrives within a second: reload the page. "
@@ -26,6 +32,35 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+class Page:
+    """Serves, on threads of its own, until it is closed. The port must be free.
+
+    metrics has the host:port of each service's /metrics, logs the files of log lines; shop is the address of
+    the shop.
+    """
+
+    def __init__(
+        self, kept: Kept, host: str, port: int, metrics: Mapping[str, str], logs: Sequence[Path], shop: str
+    ) -> None:
+        self._recent = Recent(metrics)
+        app = create_app(kept, self._recent, logs, shop)
+        self._server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._recent.close()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: object) -> None:
+        """Print nothing: the terminal is for the traces."""
 
 
 def create_app(kept: Kept, recent: Recent, logs: Sequence[Path], shop: str) -> Flask:
@@ -108,3 +143,32 @@ def _matches(trace: Trace) -> bool:
 
 def _clock(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+
+
+def lines(trace_id: str, files: Iterable[Path]) -> list[dict[str, Any]]:
+    """The lines of the files that bear the id, by time; `fields` has what not every line has."""
+    found: list[dict[str, Any]] = []
+    for file in files:
+        for text in _tail(file).splitlines():
+            line = _parsed(text) if trace_id in text else {}
+            if line.get("trace_id") == trace_id:
+                rest = {name: value for name, value in line.items() if name not in KNOWN}
+                found.append({name: line.get(name, "") for name in KNOWN} | {"fields": rest})
+    return sorted(found, key=lambda line: str(line["time"]))[:MAX_LINES]
+
+
+def _tail(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, file.stat().st_size - MAX_LOG_BYTES))
+            return opened.read(MAX_LOG_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return {}
+    return line if isinstance(line, dict) else {}

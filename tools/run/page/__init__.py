@@ -1,1 +1,0 @@
-"""The page of `make run`: the latest traces, the methods and who calls whom, in a browser."""
