@@ -153,6 +153,7 @@ def test_the_oldest_traces_go() -> None:
     assert "99" in left
     assert kept.get("0") is None
     assert 10 < len(left) <= 25
+    assert {trace.root.trace_id for trace in kept.take_all()} <= set(left)
     kept.add(replace(ROOT, span_id=str(number)) for number in range(MAX_SPANS + 5))
     trace = kept.get("aa")
     assert trace is None or len(trace.spans) <= MAX_SPANS
