@@ -2,10 +2,13 @@
 
 import logging
 import re
+import ssl
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import grpc
+
+from observability.bearer import TOKEN
 
 MAX_KEYS = 24  # with what we set ourselves, a span has fewer attributes than any limit that leaves it alone
 PATH = re.compile(r"/[^/\s]+/[^/\s]+")
@@ -41,6 +44,18 @@ def hooks(**given: object) -> None:
     """Raise ValueError unless each is a function, or None."""
     for name, hook in given.items():
         must(hook is None or callable(hook), name, "a function", hook)
+
+
+def access(ssl_context: Any, tokens: Any) -> None:
+    """Raise ValueError unless they are what guards /metrics, or None; no token is shown."""
+    is_context = ssl_context is None or callable(ssl_context) or isinstance(ssl_context, ssl.SSLContext)
+    must(is_context, "ssl_context", "an ssl.SSLContext or a function that returns one", ssl_context)
+    if tokens is None or callable(tokens):
+        return
+    is_list = isinstance(tokens, Collection) and not isinstance(tokens, str | bytes)
+    are_good = is_list and all(isinstance(token, str) and TOKEN.fullmatch(token) for token in tokens)
+    what = "a list of bearer tokens (letters, digits and -._~+/, then =) or a function that returns one"
+    must(are_good and len(tokens) > 0, "tokens", what, type(tokens))
 
 
 def flag(name: str, got: object) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import ssl
 import sys
 import threading
 import time
@@ -287,15 +288,32 @@ class Telemetry:
             self._capture = Capture(self._stream, self._redaction)
         logging.getLogger().setLevel(level)
 
-    def serve_metrics(self, port: int, host: str = "127.0.0.1") -> int:
-        """Serve /metrics and return its port; 0 takes any. Raises OSError when the port is taken.
+    def serve_metrics(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None,
+        tokens: Collection[str] | Callable[[], Collection[str]] | None = None,
+    ) -> int:
+        """Serve /metrics and return its port; 0 takes any.
 
         It answers in OpenMetrics to clients that ask for it: exemplars exist only in that format. `flask run
         --debug` loads the application in two processes: the port is served in the one that serves pages.
+
+        - ssl_context: serve over TLS, with this ssl.SSLContext, whose verify_mode says whether clients must
+          have a certificate.
+        - tokens: clients must send one of these as a bearer token (RFC 6750).
+
+        Either may be a function without arguments that returns it, which is called for each client, so that
+        new certificates and tokens are taken without a restart.
+
+        Raises OSError when the port is taken, ValueError when an argument is wrong.
         """
+        checks.access(ssl_context, tokens)
         if reloader.watches_only():
             return port
-        server = MetricsServer(port, host, self.registry)
+        server = MetricsServer(port, host, self.registry, ssl_context, tokens)
         self._servers.append(server)
         return server.server_port
 
