@@ -2,10 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, FilePath, ValidationError
+from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.tls import Files
+from services.tokens import TokenFile
 
 BOOKS = Path(__file__).parent / "books.csv"
 
@@ -33,6 +36,44 @@ class ServiceSettings(BaseSettings):
     grace_s: float = Field(
         3.0, gt=0, le=600, description="Seconds that calls in flight get to finish at a stop"
     )
+    metrics_cert_file: FilePath | None = Field(
+        None, description="Certificate chain (PEM): serve `/metrics` over TLS"
+    )
+    metrics_key_file: FilePath | None = Field(None, description="Private key of that certificate (PEM)")
+    metrics_client_ca_file: FilePath | None = Field(
+        None, description="CA (PEM) that the certificates of scrapers must be signed by"
+    )
+    metrics_token_file: FilePath | None = Field(
+        None, description="File of bearer tokens, one a line: scrapers must send one of them"
+    )
+
+    @model_validator(mode="after")
+    def _metrics_whole(self) -> Self:
+        if (self.metrics_cert_file is None) != (self.metrics_key_file is None):
+            raise ValueError("METRICS_CERT_FILE and METRICS_KEY_FILE must be set together, got only one")
+        if self.metrics_client_ca_file and not self.metrics_cert_file:
+            raise ValueError(
+                "METRICS_CLIENT_CA_FILE must be set together with METRICS_CERT_FILE and METRICS_KEY_FILE, "
+                "got it alone"
+            )
+        for files in (self.metrics_tls, self.metrics_tokens):
+            if files is not None:
+                files.check()
+        return self
+
+    @property
+    def metrics_tls(self) -> Files | None:
+        """The files for TLS, if /metrics is served over it."""
+        if self.metrics_cert_file is None:
+            return None
+        names = "METRICS_CERT_FILE", "METRICS_KEY_FILE", "METRICS_CLIENT_CA_FILE"
+        return Files(names, self.metrics_cert_file, self.metrics_key_file, self.metrics_client_ca_file)
+
+    @property
+    def metrics_tokens(self) -> TokenFile | None:
+        """The file of bearer tokens, if scrapers must send one."""
+        file = self.metrics_token_file
+        return TokenFile("METRICS_TOKEN_FILE", file) if file else None
 
     def address(self, port: int) -> str:
         """Where to listen, as host:port."""

@@ -1,11 +1,11 @@
-"""TLS between the services: files that cannot be used end the start, and new ones are taken while it runs."""
+"""TLS of the services: files that cannot be used end the start, and new ones are taken while it runs."""
 
 import logging
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -51,10 +51,24 @@ class Files:
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
 
 
+class Checked(Protocol):
+    """Files, with the variables that name them, that can say whether they can be used."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables."""
+
+    def check(self) -> None:
+        """Raise OSError or ValueError unless they can be used."""
+
+    def version(self) -> Version:
+        """Something that is another when one of the files is."""
+
+
 class Watched:
     """Files whose latest good version is in use. While one is being written, that is the one before."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Checked) -> None:
         self.files = files
         self._version = files.version()
 
@@ -67,9 +81,9 @@ class Watched:
             self._version = version
             self.files.check()
         except (OSError, ValueError) as error:
-            logger.error("certificates stay as they were: %s", error)
+            logger.error("what was read before stays in use: %s", error)
             return False
-        logger.info("certificates are read again: %s", ", ".join(self.files.names))
+        logger.info("read again, and in use for what is new: %s", ", ".join(self.files.names))
         return True
 
 

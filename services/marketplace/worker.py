@@ -54,6 +54,7 @@ class Worker:
         from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
         from observability import Telemetry
+        from services import metrics
         from services.faults.admin import Admin
         from services.marketplace.app import create_app
         from services.marketplace.front.metrics import FrontMetrics
@@ -74,7 +75,7 @@ class Worker:
         SQLAlchemyInstrumentor().instrument(engine=store.engine, tracer_provider=telemetry.tracer_provider)
         recommendations = Recommendations(settings, telemetry)
         self._ends = [recommendations.close, store.close, lambda: telemetry.shutdown(TELEMETRY_S)]
-        telemetry.serve_metrics(settings.marketplace_metrics_port, settings.bind_host)
+        metrics.serve(telemetry, settings.marketplace_metrics_port, settings)
         self._metrics = FrontMetrics(telemetry.registry)
         self._metrics.threads.set(settings.marketplace_threads)
         shop = Shop(settings, store, recommendations, self._draining)

@@ -8,7 +8,7 @@ import time
 from queue import SimpleQueue
 
 from observability import Telemetry
-from services import __version__
+from services import __version__, metrics
 from services.faults.admin import HOST, Admin
 from services.feed import FeedError, read_books
 from services.ports import PortTaken, require_free
@@ -43,7 +43,7 @@ def main() -> int:
         faults_port = settings.recommendations_faults_port
         admin = Admin("recommendations", faults_port) if faults_port else None
         server = Server(settings, telemetry, service, admin.switch if admin else None)
-        metrics_port = telemetry.serve_metrics(settings.recommendations_metrics_port, settings.bind_host)
+        metrics_port = metrics.serve(telemetry, settings.recommendations_metrics_port, settings)
     except (FeedError, OSError, PortTaken, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
