@@ -20,6 +20,7 @@ from services.ports import PortTaken, require_free
 from services.recommendations.config import Settings
 from services.recommendations.errors import to_status
 from services.recommendations.faults import FaultyService
+from services.recommendations.parsing import Parsing
 from services.recommendations.pool import Pool
 from services.recommendations.servicer import RecommendationService
 from services.recommendations.watchers import Watchers
@@ -95,6 +96,7 @@ class Server:
                 *telemetry.server_interceptors(workers=MOST_THREADS),
                 self._gate,
                 ErrorInterceptor(to_status),
+                Parsing(),
             ],
             options=OPTIONS,
             maximum_concurrent_rpcs=MOST_CALLS,

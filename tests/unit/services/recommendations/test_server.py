@@ -1,5 +1,6 @@
 """What holds no server up: blocked handlers, watchers, clients that send nothing, and malformed requests."""
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.recommendations import server as module
 from services.recommendations.config import Settings
+from services.recommendations.parsing import DETAILS
+from tests.e2e.test_holding_out import status_of
 from tests.unit.services.recommending import Running
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -142,3 +145,25 @@ def test_a_path_that_is_no_text() -> None:
         for _ in range(3):
             with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
                 assert recommend(channel) == 2
+
+
+@pytest.mark.parametrize("method", [METHOD, "/grpc.health.v1.Health/Check"])
+def test_what_cannot_be_parsed_leaves_nothing(method: str) -> None:
+    """Each such call is INTERNAL, as gRPC says it, and none stays in memory."""
+    with serving() as (running, channel):
+        call: Any = channel.unary_unary(method)
+        before = 0.0
+        for number in range(1200):
+            if number == 200:
+                before = memory_mib()
+            with pytest.raises(grpc.RpcError) as raised:
+                call(b"\xff\xff", timeout=30)
+            error: Any = raised.value
+            assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, DETAILS)
+        assert memory_mib() - before < 8  # 25 KiB of each would be 25 MiB
+        assert recommend(channel) == 2
+        assert running.telemetry.value("grpc_server_handled_total", grpc_code="INTERNAL") == 1200
+
+
+def memory_mib() -> float:
+    return status_of(os.getpid(), "VmRSS") / 1024
