@@ -81,7 +81,7 @@ class Service:
 class Pair:
     """Both services, ready."""
 
-    def __init__(self, directory: Path, destination: Receiver, **variables: str) -> None:
+    def __init__(self, directory: Path, destination: receiver.Receiver, **variables: str) -> None:
         shop, shop_metrics, self.grpc, grpc_metrics = free_ports(4)
         self.url = f"http://127.0.0.1:{shop}"
         self.metrics = {"marketplace": shop_metrics, "recommendations": grpc_metrics}
