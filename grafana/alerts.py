@@ -15,7 +15,7 @@ KEEP = {"keep_firing_for": "4m"}
 METHOD = "{{ $labels.grpc_service }}/{{ $labels.grpc_method }}"
 REFUSED = 'sum by (job) (rate(marketplace_requests_refused_total{reason=~"queue_full|waited"}[2m]))'
 SHARE = "{{ $value | humanizePercentage }}"
-LINES = addresses.lines('service.name:="{{ $labels.job }}"')
+LINES = addresses.lines('service.name:="{{$labels.job}}"')
 
 
 def group() -> dict[str, Any]:

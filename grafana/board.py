@@ -19,6 +19,8 @@ from grafana.colours import ORANGE, RED, SKY
 from grafana.panels import PROMETHEUS
 
 TAG = "bookshop"
+# A time in the query goes before that of the page of the logs.
+WINDOW = "_time:[${__from:date:iso}, ${__to:date:iso}] service.name:in(${service:doublequote})"
 HANDLED = '{__name__=~"grpc_(client|server)_handled_total", job=~"$service"'
 
 Row = tuple[str, Sequence[Builder[Panel]]]
@@ -83,7 +85,7 @@ def _links() -> list[dashboard.DashboardLink]:
     return [
         others.keep_time(True).include_vars(True).as_dropdown(False),
         _outside("Traces (Jaeger)", f"{addresses.JAEGER}/search"),
-        _outside("Logs (VictoriaLogs)", addresses.LOGS),
+        _outside("Logs of this time (VictoriaLogs)", addresses.lines(WINDOW)),
         _outside("Rules (Prometheus)", f"{addresses.PROMETHEUS}/alerts"),
         _outside("Alerts (Alertmanager)", f"{addresses.ALERTMANAGER}/#/alerts"),
     ]

@@ -80,6 +80,9 @@ class Settings(ServiceSettings):
     jaeger_ui_url: HttpUrl | None = Field(
         None, description="Jaeger's address, for links from pages to traces"
     )
+    logs_ui_url: HttpUrl | None = Field(
+        None, description="VictoriaLogs' address, for links from pages to log lines"
+    )
 
     @field_validator("database_url")
     @classmethod

@@ -52,9 +52,18 @@ def _finish(response: Response) -> Response:
 def _words() -> dict[str, Any]:
     ids = get_current_span().get_span_context()
     trace_id = f"{ids.trace_id:032x}" if ids.is_valid else ""
-    jaeger = current_shop().settings.jaeger_ui_url
-    link = f"{str(jaeger).rstrip('/')}/trace/{trace_id}" if jaeger and trace_id else ""
-    return {"categories": list(Category), "trace_id": trace_id, "trace_url": link, "static": _static}
+    return {"categories": list(Category), "trace_id": trace_id, "static": _static, **_links(trace_id)}
+
+
+def _links(trace_id: str) -> dict[str, str]:
+    """Where the trace and its lines are; empty without a trace, or if nobody has said where to look."""
+    settings = current_shop().settings
+    jaeger, logs = (str(url or "").rstrip("/") for url in (settings.jaeger_ui_url, settings.logs_ui_url))
+    lines = f"{logs}/select/vmui/#/?query=trace_id:{trace_id}&g0.relative_time=last_2_days"
+    return {
+        "trace_url": f"{jaeger}/trace/{trace_id}" if jaeger and trace_id else "",
+        "lines_url": lines if logs and trace_id else "",
+    }
 
 
 def _static(name: str) -> str:

@@ -41,7 +41,9 @@ def make(port: int, **settings: Any) -> tuple[Flask, Shop, MemoryTelemetry]:
 
 @pytest.fixture
 def running(server: Running) -> Iterator[tuple[Any, Shop, MemoryTelemetry]]:
-    app, shop, telemetry = make(server.port, jaeger_ui_url="http://localhost:16686")
+    app, shop, telemetry = make(
+        server.port, jaeger_ui_url="http://localhost:16686", logs_ui_url="http://localhost:9428"
+    )
     yield app.test_client(), shop, telemetry
     shop.recommendations.close()
     shop.store.close()
@@ -176,10 +178,13 @@ def test_each_answer_is_guarded(running: Any) -> None:
 
 
 def test_the_foot_links_to_the_trace(running: Any) -> None:
-    """With JAEGER_UI_URL set, the trace id is a link."""
+    """With JAEGER_UI_URL set, the trace id is a link; with LOGS_UI_URL, another leads to its log lines."""
     answer = running[0].get("/")
     trace_id = answer.headers["traceresponse"].split("-")[1]
     assert f'<a href="http://localhost:16686/trace/{trace_id}">' in answer.text
+    lines = re.search(r'<a href="([^"]+)">Log lines</a>', answer.text)
+    assert lines
+    assert lines[1].startswith(f"http://localhost:9428/select/vmui/#/?query=trace_id:{trace_id}&amp;")
 
 
 def test_a_page_that_breaks_is_a_page(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
