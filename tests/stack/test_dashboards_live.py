@@ -37,7 +37,10 @@ EMPTY = {
     ("telemetry", "Taken by the stores"),
 }
 # What the parts of the stack expose, as their documentation has it.
-PARTS = {"prometheus_tsdb_head_samples_appended_total", "vl_rows_ingested_total"}
+PARTS = {"prometheus_tsdb_head_samples_appended_total", "vl_rows_ingested_total", "load_entry_up"}
+BOTH = {"marketplace", "recommendations"}
+CALLS = {"service": BOTH, "method": {"Recommend"}, "code": {"OK", "NOT_FOUND"}}
+CHOICES = {"bookshop": CALLS, "grpc": CALLS, "telemetry": {"service": BOTH}}  # at least
 STREAMS = "for services with streams; the bookshop's only ones are gRPC's health checks"
 UNUSED = {  # name of a metric of ours that no dashboard shows: why
     "grpc_client_first_message_seconds": STREAMS,
@@ -119,14 +122,20 @@ def test_a_query_returns_data(shop: Shop, query: Query) -> None:
 @pytest.mark.parametrize("uid", sorted(boards.boards()))
 def test_variables_have_values(shop: Shop, uid: str) -> None:
     """Each variable of a dashboard offers what there is to choose: both services, the method, its statuses."""
-    offered = {}
-    for variable in boards.boards()[uid]["templating"]["list"]:
-        selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
-        offered[variable["name"]] = set(shop.prometheus.values(label, boards.filled(selector)))
-    assert offered["service"] == {"marketplace", "recommendations"}
-    if uid != "telemetry":
-        assert "Recommend" in offered["method"]
-        assert {"OK", "NOT_FOUND"} <= offered["code"]
+
+    def offered() -> dict[str, set[str]]:
+        found = {}
+        for variable in boards.boards()[uid]["templating"]["list"]:
+            selector, label = re.fullmatch(
+                r"label_values\((.+), (\w+)\)", variable["query"]["query"]
+            ).groups()  # type: ignore[union-attr]
+            found[variable["name"]] = set(shop.prometheus.values(label, boards.filled(selector)))
+        return found
+
+    # Not before both services have been scraped, and somebody has requested a category that does not exist.
+    eventually(lambda: all(choices <= offered()[name] for name, choices in CHOICES[uid].items()), PATIENCE_S)
+    assert offered().keys() == CHOICES[uid].keys()
+    assert offered()["service"] == BOTH
 
 
 def test_exemplars_lead_to_traces(shop: Shop) -> None:
