@@ -97,7 +97,7 @@ def _services() -> list[dict[str, Any]]:
         _alert(
             "NoTraffic",
             "ticket",
-            f"job:http_server_pages:rate5m == 0 and job:http_server_pages:rate1h > {MIN_RATE}",
+            f"job:http_server_pages:rate3m == 0 and job:http_server_pages:rate1h > {MIN_RATE}",
             "{{ $labels.job }} serves {{ $value }} pages a second, but an hour ago people came.",
             "bookshop",
             "2m",

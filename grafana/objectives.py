@@ -20,7 +20,7 @@ def objectives() -> Row:
         series = f"job:http_server_pages_{kind}:ratio_rate"
         return [
             Query(f'max({series}{window}{{job=~"$service"}}) / {BUDGETS[kind]}', window)
-            for window in ("5m", "1h", "6h", "3d")
+            for window in ("3m", "1h", "6h", "3d")
         ]
 
     def left(kind: str) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 PAGES = 'http_route!~"/(livez|readyz|metrics|static/.*)|_OTHER"'
 SLOW_S = 0.3
 BUDGETS = {"failed": 0.001, "slow": 0.05}
-SHORT_WINDOWS = ("2m", "5m", "10m", "1h")
+SHORT_WINDOWS = ("2m", "3m", "10m", "1h")
 LONG_WINDOWS = ("2h", "6h", "1d", "3d")
 # The statuses that are the server's fault; health checks and reflection are nobody's work.
 FAULTS = 'grpc_code=~"UNKNOWN|INTERNAL|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"'
@@ -38,7 +38,7 @@ def burn(kind: str, rate: float, short: str, long: str) -> Limit:
 # take long, and for a budget of 5 % for ever. How long each takes is a table in docs/operations.md.
 SUDDEN = (Limit(0.25, "2m", "2m"), Limit(0.075, "2m", "10m"))
 LIMITS = {
-    ("failed", "page"): (*SUDDEN, burn("failed", 14.4, "5m", "1h"), burn("failed", 6, "5m", "6h")),
+    ("failed", "page"): (*SUDDEN, burn("failed", 14.4, "3m", "1h"), burn("failed", 6, "3m", "6h")),
     ("slow", "page"): SUDDEN,
     ("failed", "ticket"): (burn("failed", 3, "2h", "1d"), burn("failed", 1, "6h", "3d")),
     ("slow", "ticket"): (burn("slow", 3, "2h", "1d"), burn("slow", 1, "6h", "3d")),
