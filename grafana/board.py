@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from grafana import addresses
 from grafana.colours import ORANGE, RED, SKY
-from grafana.panels import PROMETHEUS
+from grafana.panels import PROMETHEUS, named
 
 TAG = "bookshop"
 # A time in the query goes before that of the page of the logs.
@@ -61,11 +61,11 @@ def _variable(name: str, query: str, every: str = "") -> dashboard.QueryVariable
 
 def _annotations() -> list[dashboard.AnnotationQuery]:
     """The moments that explain a change of a line, as marks on every graph."""
-    restarts = 'changes(process_start_time_seconds{job=~"$service"}[1m]) > 0'
+    restarts = named('(changes(process_start_time_seconds{job=~"$service"}[1m]) > 0)')
     version = "group by (service_name, service_version)"
     return [
         _annotation("Alerts", 'ALERTS{alertstate="firing", severity!="none"}', "{{alertname}} {{job}}", RED),
-        _annotation("Restarts", restarts, "restart of {{job}} {{instance}}", ORANGE),
+        _annotation("Restarts", restarts, "restart of {{job}} {{host_name}}", ORANGE),
         _annotation(
             "Releases",
             f"{version} (target_info) unless {version} (target_info offset 1m)",

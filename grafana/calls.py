@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import colours
 from grafana.board import Row, board
-from grafana.panels import HALF, Query, graph, note
+from grafana.panels import HALF, Query, graph, named, note
 
 CALLS = 'job=~"$service", grpc_method=~"$method", grpc_service!~"grpc[.].*"'  # health checks are none
 WHEN_RED = """
@@ -191,7 +191,8 @@ def _saturation() -> Row:
             "Share of one core that each process uses; Python code cannot use more. Near 100 %, calls wait.",
             "percentunit",
             Query(
-                'rate(process_cpu_seconds_total{job=~"$service"}[$__rate_interval])', "{{job}} {{instance}}"
+                named('rate(process_cpu_seconds_total{job=~"$service"}[$__rate_interval])'),
+                "{{job}} {{host_name}}",
             ),
             shades=colours.SERVICES,
             width=HALF,

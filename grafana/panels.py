@@ -173,6 +173,12 @@ def note(title: str, about: str, markdown: str, width: int = FULL, height: int =
     return panel.mode(TextMode.MARKDOWN).content(markdown)
 
 
+def named(expression: str) -> str:
+    """The expression, its series by instance, with each one's host_name: an instance is only an address."""
+    hosts = "group by (job, instance, host_name) (target_info)"
+    return f"{expression} * on (job, instance) group_left (host_name) {hosts}"
+
+
 def up(jobs: str) -> str:
     """Whether Prometheus reaches the selected jobs; 0 also for one that has left the DNS."""
     return f"min by (job) (up{{{jobs}}}) or 0 * group by (job) (last_over_time(up{{{jobs}}}[1d]))"

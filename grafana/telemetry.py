@@ -5,15 +5,17 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import colours
 from grafana.board import Row, board
-from grafana.panels import FULL, HALF, Query, graph, note, number, rows, up
+from grafana.panels import FULL, HALF, Query, graph, named, note, number, rows, up
 
 WHO = {
     "service_name": "Service",
     "service_version": "Version",
+    "host_name": "Container",
     "instance": "Address",
     "service_instance_id": "Instance",
 }
 SERVICE = '{job=~"$service"}'
+BY_HOST = "{{job}} {{host_name}}"
 WHEN_RED = """
 The shop goes on without telemetry; these panels say what is missing.
 - **Spans dropped**, *queue_full*: more are made than sent: `docs/runbooks/TelemetryDroppingSpans.md`
@@ -78,8 +80,8 @@ def _well() -> Row:
         note("When red", "What to do.", WHEN_RED, width=HALF, height=8),
         rows(
             "What runs",
-            "Each process by the name, version and instance that it reports; a version unlike the "
-            "others has missed the last release.",
+            "Each process by the name, version and container that it reports: `docker compose ps --format "
+            "'{{.ID}} {{.Name}}'` has the same ids. A version unlike the others has missed the last release.",
             Query(f"max by ({', '.join(WHO)}) (target_info{SERVICE})"),
             names=WHO,
             width=FULL,
@@ -277,14 +279,14 @@ def _processes() -> Row:
             "Resident memory of each process. A line that only climbs is a leak: "
             "docs/runbooks/MemoryGrowth.md.",
             "bytes",
-            Query(f"process_resident_memory_bytes{SERVICE}", "{{job}} {{instance}}"),
+            Query(named(f"process_resident_memory_bytes{SERVICE}"), BY_HOST),
             shades=colours.SERVICES,
         ),
         graph(
             "CPU of one core",
             "Share of one core that each process uses; Python code cannot use more.",
             "percentunit",
-            Query(f"rate(process_cpu_seconds_total{SERVICE}[$__rate_interval])", "{{job}} {{instance}}"),
+            Query(named(f"rate(process_cpu_seconds_total{SERVICE}[$__rate_interval])"), BY_HOST),
             shades=colours.SERVICES,
         ),
         graph(
@@ -292,7 +294,7 @@ def _processes() -> Row:
             "Share of the file descriptors that each process may have. A climb means connections "
             "that are never closed.",
             "percentunit",
-            Query(f"process_open_fds{SERVICE} / process_max_fds", "{{job}} {{instance}}"),
+            Query(named(f"process_open_fds{SERVICE} / process_max_fds"), BY_HOST),
             shades=colours.SERVICES,
             limits=[(0.8, colours.BAD)],
         ),
@@ -300,7 +302,7 @@ def _processes() -> Row:
             "Up since",
             "Age of each process; a fall to zero is a restart: docs/runbooks/ServiceRestarted.md.",
             "s",
-            Query(f"time() - process_start_time_seconds{SERVICE}", "{{job}} {{instance}}"),
+            Query(named(f"(time() - process_start_time_seconds{SERVICE})"), BY_HOST),
             shades=colours.SERVICES,
             width=HALF,
         ),

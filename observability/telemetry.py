@@ -203,15 +203,17 @@ class Telemetry:
             self._own.watch("telemetry_span_queue_length", self._queue.waiting.__len__)
         if self._lines is not None:
             self._own.watch("telemetry_log_record_queue_length", self._lines.waiting.__len__)
-        instance = "" if shared() else str(self._resource.attributes.get("service.instance.id", ""))
+        attributes = self._resource.attributes
+        instance = "" if shared() else str(attributes.get("service.instance.id", ""))
+        host = str(attributes.get("host.name", ""))
         info = self._families.family(
             Gauge,
             "target_info",
             "The service that these metrics are of.",
-            ("service_name", "service_version", "service_instance_id"),
+            ("service_name", "service_version", "service_instance_id", "host_name"),
             multiprocess_mode="livemax",
         )
-        info.labels(self.service, version, instance).set(1)
+        info.labels(self.service, version, instance, host).set(1)
 
     def _recorder(self, side: str, address: str = "", port: int | None = None) -> Recorder:
         return Recorder(

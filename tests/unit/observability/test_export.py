@@ -21,8 +21,11 @@ def make_spans(telemetry: Telemetry, count: int) -> None:
         tracer.start_span(f"span {number}").end()
 
 
-def test_spans_reach_the_receiver_with_the_resource(receiver: Receiver) -> None:
-    """Every span is delivered by the end, and says which service, version and instance it is of."""
+def test_spans_reach_the_receiver_with_the_resource(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every span is delivered by the end, and says which service, version, instance and host it is of."""
+    monkeypatch.setenv("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "host")
     registry = CollectorRegistry()
     telemetry = Telemetry("exporting", version="1.2.3", registry=registry)
     make_spans(telemetry, 1000)
@@ -31,9 +34,11 @@ def test_spans_reach_the_receiver_with_the_resource(receiver: Receiver) -> None:
     assert receiver.resource["service.name"] == "exporting"
     assert receiver.resource["service.version"] == "1.2.3"
     assert receiver.resource["service.instance.id"]
+    assert receiver.resource["host.name"] == socket.gethostname()
     assert value(registry, "telemetry_spans_exported_total") == 1000
     assert value(registry, "target_info", service_name="exporting", service_version="1.2.3",
-                 service_instance_id=receiver.resource["service.instance.id"]) == 1  # fmt: skip
+                 service_instance_id=receiver.resource["service.instance.id"],
+                 host_name=socket.gethostname()) == 1  # fmt: skip
 
 
 def test_force_flush(receiver: Receiver) -> None:
