@@ -218,6 +218,15 @@ def _stack() -> list[dict[str, Any]]:
             "1m",
         ),
         _alert(
+            "EntryDown",
+            "ticket",
+            # load watches it, and is not what is wrong.
+            'label_replace(max_over_time(load_entry_up[30s]) == 0, "job", "entry", "", "")',
+            "Recommendations does not answer through {{ $labels.job }} (up is {{ $value }}).",
+            "telemetry",
+            "30s",
+        ),
+        _alert(
             "Watchdog",
             "none",
             "vector(1)",

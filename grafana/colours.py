@@ -37,6 +37,7 @@ DATABASE = {"database": SKY, "feed": GREEN, "pages": RED}
 CIRCUIT = {"kept": SKY, "circuit open": RED, "circuit closed": GREEN}
 PARTS = {
     "jaeger": SKY, "prometheus": ORANGE, "logs": GREEN, "alertmanager": PURPLE, "grafana": BLUE,
+    "entry": GREY,
 }  # fmt: skip
 STORES = {"samples": ORANGE, "log lines": GREEN}
 SIGNALS = {"tracing": SKY, "metrics": ORANGE, "logs": PURPLE, "": GREY}

@@ -243,9 +243,11 @@ def _parts() -> Row:
     return "The stack's own parts", [
         graph(
             "Parts that answer",
-            "1: Prometheus reaches it. 0: docs/runbooks/StackPartDown.md.",
+            "1: Prometheus reaches it, and recommendations answers through entry. 0: "
+            "docs/runbooks/StackPartDown.md, docs/runbooks/EntryDown.md.",
             "none",
             Query(f"min by (job) (up{parts})", "{{job}}"),
+            Query("load_entry_up", "entry"),
             shades=colours.PARTS,
             top=1,
             empty="no part: the stack is not here",

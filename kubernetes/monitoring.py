@@ -17,7 +17,7 @@ PAGES = {
     addresses.LOGS: f"https://logs.{DOMAIN}/select/vmui/",
 }
 # These watch the stack of compose.yaml, and that its Prometheus reaches its Alertmanager.
-ELSEWHERE = ("StackPartDown", "Watchdog")
+ELSEWHERE = ("StackPartDown", "EntryDown", "Watchdog")
 
 
 def rules() -> dict[str, Any]:

@@ -8,7 +8,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAIR = ("marketplace", "recommendations")  # their manifests are written by hand
-ELSEWHERE = (*PAIR, "entry")  # `kubectl port-forward` does what entry does
+ENTRY = "entry"  # `kubectl port-forward` does what it does
+ELSEWHERE = (*PAIR, ENTRY)
 USER = 10001
 VARIABLE = r"\$\$|\$\{\w+(?::(?P<sign>[-+])(?P<word>[^}]*))?\}"
 NAME = "app.kubernetes.io/name"
@@ -99,7 +100,11 @@ def _deployment(name: str, service: dict[str, Any]) -> dict[str, Any]:
 
 def _container(name: str, service: dict[str, Any]) -> dict[str, Any]:
     memory = str(service["mem_limit"]).upper() + "i"
-    environment = service.get("environment") or {}
+    environment = {
+        key: value
+        for key, value in (service.get("environment") or {}).items()
+        if not str(value).startswith(f"{ENTRY}:")
+    }
     mounts = [{"name": folder, "mountPath": path} for folder, path in _folders(service).items()]
     mounts += [
         {"name": "files", "mountPath": target, "subPath": file.name}

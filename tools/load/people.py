@@ -3,16 +3,19 @@
 LOAD_RATE people a second arrive, until there are LOAD_RATE x 10. Each opens a page every ten seconds,
 whether the last one was quick or slow, and gives up on it after five. So LOAD_RATE pages a second are
 requested, however slow the shop is.
+
+LOAD_ENTRY is the address of entry, if it is to be watched: no page needs it, and it counts nothing itself.
 """
 
 import os
 import random
+import socket
 from http import HTTPStatus
 from typing import Any
 
 import gevent
 from locust import FastHttpUser, constant_pacing, events, task
-from prometheus_client import Counter, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 METRICS_PORT = 9103
 PACE_S = 10
@@ -20,6 +23,10 @@ PATIENCE_S = 5.0
 CATEGORIES = ("MYSTERY", "SCIENCE_FICTION", "SELF_HELP")
 BOOK_IDS = range(1, 10)  # of the feed that comes with the services
 RATE = float(os.environ.get("LOAD_RATE") or 5)
+ENTRY = os.environ.get("LOAD_ENTRY", "")
+WATCH_S = 5
+SETTINGS = b"\x04"  # the type of the frame that HTTP/2 begins with, on both sides
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0\0\0\0\0"
 
 requests = Counter(
     "load_requests_total", "Pages asked for, by kind and HTTP status (0: no answer).", ["name", "code"]
@@ -33,6 +40,26 @@ def begin(environment: Any, **_: Any) -> None:
     start_http_server(METRICS_PORT)
     environment.parsed_options.num_users = max(1, round(RATE * PACE_S))
     environment.parsed_options.spawn_rate = RATE
+    if ENTRY:
+        gevent.spawn(watch, *ENTRY.rsplit(":", 1))
+
+
+def watch(host: str, port: str) -> None:
+    """See every few seconds whether recommendations answers through entry."""
+    up = Gauge("load_entry_up", "1 if recommendations answers through entry, 0 if it does not.")
+    while True:
+        up.set(answers(host, int(port)))
+        gevent.sleep(WATCH_S)
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether somebody speaks HTTP/2 there."""
+    try:
+        with socket.create_connection((host, port), PATIENCE_S) as connection:
+            connection.sendall(PREFACE)
+            return connection.makefile("rb").read(4).endswith(SETTINGS)
+    except OSError:
+        return False
 
 
 @events.request.add_listener
