@@ -19,7 +19,7 @@ WHEN_RED = """
 1. *Alerts* names it: read `docs/runbooks/<alert>.md` in the repository.
 2. *Up* says DOWN: `docker compose ps`, then `docs/runbooks/ServiceDown.md`.
 3. Pages not answered or slow: click a **◆** of the same minute under *Latency*, then *View trace*.
-4. The red or the long span is the culprit; its log lines: `docker compose logs | grep TRACE_ID`.
+4. The red or the long span is the culprit; *View log lines* of the same **◆** has what it logged.
 5. Only *without recommendations*: the pages go on; `docs/runbooks/RecommendationsDegraded.md`.
 """
 
@@ -52,7 +52,8 @@ def _well() -> Row:
         ),
         number(
             "Pages answered",
-            "Share of the pages in the time shown that were not answered with 5xx. The objective is 99.9 %.",
+            "Share of the pages in the time shown that were not answered with 5xx. Below the objective of "
+            "99.9 %: docs/runbooks/PagesAvailabilityBurn.md.",
             "percentunit",
             Query(f"1 - ({failed} or vector(0)) / {every}"),
             limits=[(0.999, colours.GOOD)],
@@ -61,7 +62,8 @@ def _well() -> Row:
         ),
         number(
             "Pages within 300 ms",
-            "Share of the pages in the time shown that took at most 300 ms. The objective is 95 %.",
+            "Share of the pages in the time shown that took at most 300 ms. Below the objective of 95 %: "
+            "docs/runbooks/PagesLatencyBurn.md.",
             "percentunit",
             Query(f"{fast} / {every}"),
             limits=[(0.95, colours.GOOD)],
@@ -113,7 +115,8 @@ def _traffic() -> Row:
     return "Traffic and errors", [
         graph(
             "Pages by route",
-            "Pages per second, by route. A route that disappears matters as much as one that grows.",
+            "Pages per second, by route. All routes fall: docs/runbooks/NoTraffic.md; one does: see its log "
+            "lines, by *Logs of this time* above.",
             "reqps",
             Query(rate("http_route", pages), "{{http_route}}"),
             shades=colours.ROUTES,
@@ -121,7 +124,8 @@ def _traffic() -> Row:
         ),
         graph(
             "Pages by HTTP status",
-            "Pages per second, by status: 4xx is the reader's mistake, 5xx the shop's.",
+            "Pages per second, by status: 4xx is the reader's mistake, 5xx the shop's: "
+            "docs/runbooks/PagesAvailabilityBurn.md.",
             "reqps",
             Query(rate("http_response_status_code", pages), "{{http_response_status_code}}"),
             shades=colours.STATUSES,
@@ -177,8 +181,8 @@ def _latency() -> Row:
         ),
         graph(
             "p95 by route",
-            "The time within which 95 % of the pages of a route are answered: is it the whole shop, or "
-            "one page?",
+            "The time within which 95 % of the pages of a route are answered: is it the whole shop, or one "
+            "page? Then a ◆ of that time, on the left, is a trace of it.",
             "s",
             Query(quantile("0.95", "le, http_route"), "{{http_route}}"),
             shades=colours.ROUTES,
@@ -206,7 +210,8 @@ def _calls() -> Row:
         ),
         graph(
             "Requests in flight",
-            "Requests that the shop has not answered yet.",
+            "Requests that the shop has not answered yet. A line that only climbs is pages that hang: "
+            "docs/runbooks/Saturation.md.",
             "none",
             Query('sum by (job) (http_server_active_requests{job=~"$service"})', "{{job}}"),
             shades=colours.SERVICES,

@@ -14,8 +14,7 @@ WHEN_RED = """
 Left is what the **client** saw, right what the **server** saw of the same calls; choose a method above.
 
 - **Only the left is bad:** calls do not arrive, or not in time: `docs/runbooks/ServiceDown.md`.
-- **Both are bad:** the server is at fault: click a **◆** under *Duration*, *View trace*, then look up its id:
-  `docker compose logs | grep TRACE_ID`.
+- **Both are bad:** the server is at fault: click a **◆** under *Duration*: *View trace*, *View log lines*.
 - **Many NOT_FOUND:** `docs/runbooks/NotFoundSurge.md`. **Workers busy:** `docs/runbooks/Saturation.md`.
 """
 
@@ -44,7 +43,8 @@ def _both(panel: Callable[[str], timeseries.Panel]) -> list[timeseries.Panel]:
 def _rate(side: str) -> timeseries.Panel:
     return graph(
         f"{side.capitalize()}: calls per second",
-        f"Calls that the {side} started, by method. The two sides differ when calls do not arrive.",
+        f"Calls that the {side} started, by method. The two sides differ when calls do not arrive: "
+        "docs/runbooks/ServiceDown.md.",
         "reqps",
         Query(
             f"sum by (grpc_method) (rate(grpc_{side}_started_total{{{CALLS}}}[$__rate_interval]))",
@@ -59,7 +59,7 @@ def _codes(side: str) -> timeseries.Panel:
     return graph(
         f"{side.capitalize()}: status codes",
         f"Calls per second that ended on the {side}, by status. Orange NOT_FOUND is an answer; UNAVAILABLE, "
-        "INTERNAL, UNKNOWN and DEADLINE_EXCEEDED are faults.",
+        "INTERNAL, UNKNOWN and DEADLINE_EXCEEDED are faults: docs/runbooks/RecommendationsDegraded.md.",
         "reqps",
         Query(
             f"sum by (grpc_code) (rate(grpc_{side}_handled_total"
@@ -112,7 +112,8 @@ def _deadline(side: str) -> timeseries.Panel:
     return graph(
         f"{side.capitalize()}: share of the deadline used",
         f"How much of its deadline a call used, on the {side}: at 100 % the call ends as "
-        "DEADLINE_EXCEEDED. Only calls with a deadline count.",
+        "DEADLINE_EXCEEDED. Only calls with a deadline count. From 80 %: a ◆ of that time under *Duration* "
+        "shows what takes it.",
         "percentunit",
         *(
             Query(
@@ -131,7 +132,8 @@ def _deadline(side: str) -> timeseries.Panel:
 def _in_flight(side: str) -> timeseries.Panel:
     return graph(
         f"{side.capitalize()}: calls in flight",
-        f"Calls on the {side} that have not ended. A line that only climbs is a call that hangs.",
+        f"Calls on the {side} that have not ended. A line that only climbs is calls that hang: "
+        "docs/runbooks/Saturation.md.",
         "none",
         Query(f"sum by (grpc_method) (grpc_{side}_in_flight{{{CALLS}}})", "{{grpc_method}}"),
         shades=colours.METHODS,
@@ -145,7 +147,8 @@ def _messages(side: str) -> timeseries.Panel:
 
     return graph(
         f"{side.capitalize()}: messages",
-        f"Messages per second that the {side} sent and received: for streams, more than calls.",
+        f"Messages per second that the {side} sent and received: for streams, more than calls. They "
+        "stop while *calls in flight* stay: the other side hangs.",
         "cps",
         Query(rate("sent"), "sent"),
         Query(rate("received"), "received"),
@@ -173,7 +176,8 @@ def _saturation() -> Row:
         graph(
             "Wait for a thread",
             "The time within which 50 and 99 % of the calls that arrive at a gRPC server get a thread of its "
-            "pool. It rises when handlers block, or when the CPU does not keep up.",
+            "pool. It rises when handlers block, or when the CPU does not keep up: "
+            "docs/runbooks/Saturation.md.",
             "s",
             *(
                 Query(
@@ -188,7 +192,8 @@ def _saturation() -> Row:
         ),
         graph(
             "CPU of one core",
-            "Share of one core that each process uses; Python code cannot use more. Near 100 %, calls wait.",
+            "Share of one core that each process uses; Python code cannot use more. Near 100 %, calls wait: "
+            "`docker compose up -d --no-recreate --scale recommendations=2`.",
             "percentunit",
             Query(
                 named('rate(process_cpu_seconds_total{job=~"$service"}[$__rate_interval])'),

@@ -49,8 +49,9 @@ def objectives() -> Row:
         ),
         graph(
             "Error budget left (3 days)",
-            "What is left of the budgets of the last 3 days: 100 % is untouched, below 0 the objective is "
-            "missed.",
+            "What is left of the budgets of the last 3 days: 100 % is untouched. Below 0 the objective is "
+            "missed: no release that may cost pages; docs/runbooks/PagesAvailabilityBurn.md, "
+            "docs/runbooks/PagesLatencyBurn.md.",
             "percentunit",
             Query(left("failed"), "answered (99.9 %)"),
             Query(left("slow"), "fast (95 % in 300 ms)"),

@@ -55,7 +55,8 @@ def _well() -> Row:
         ),
         number(
             "Spans delivered",
-            "Share of the finished spans, in the time shown, that reached the trace store.",
+            "Share of the finished spans, in the time shown, that reached the trace store. Less than all: "
+            "*Spans dropped*, below, has the reason.",
             "percentunit",
             Query(
                 f"1 - sum(increase(telemetry_spans_dropped_total{SERVICE}[$__range])) / (sum(increase("
@@ -114,7 +115,8 @@ def _spans() -> Row:
         ),
         graph(
             "Share of spans dropped",
-            "Share of the finished spans that were lost over 5 minutes, by reason. An alert fires from 5 %.",
+            "Share of the finished spans that were lost over 5 minutes, by reason. An alert fires from 5 %: "
+            "docs/runbooks/TelemetryDroppingSpans.md, docs/runbooks/ExporterFailing.md.",
             "percentunit",
             Query(
                 f"max by (reason, job) (job_reason:telemetry_spans_dropped:ratio_rate5m{SERVICE})",
@@ -126,7 +128,8 @@ def _spans() -> Row:
         ),
         graph(
             "Spans that wait",
-            "Spans in the queue of the exporter. At 2048 (OTEL_BSP_MAX_QUEUE_SIZE) new ones are dropped.",
+            "Spans in the queue of the exporter. At 2048 (OTEL_BSP_MAX_QUEUE_SIZE) new ones are dropped: "
+            "docs/runbooks/TelemetryDroppingSpans.md.",
             "none",
             Query(f"max by (job) (telemetry_span_queue_length{SERVICE})", "{{job}}"),
             shades=colours.SERVICES,
@@ -149,7 +152,7 @@ def _spans() -> Row:
             "Records and lines that wait",
             "Ended calls and pages that no signal has seen yet (at 8192 new ones are dropped), and log "
             "lines that standard output, or the log store, has not taken. What only climbs is a reader that "
-            "stopped.",
+            "stopped: docs/runbooks/SignalFailing.md.",
             "none",
             Query(f"max by (job) (telemetry_record_queue_length{SERVICE})", "records {{job}}"),
             Query(f"max by (job) (telemetry_log_queue_length{SERVICE})", "lines {{job}}"),
@@ -159,10 +162,12 @@ def _spans() -> Row:
         graph(
             "Records dropped",
             "Calls and pages per second that reached no trace, no log and no histogram, by reason; counters "
-            "have them. Empty is good: none was lost. queue_full: the CPU does not keep up.",
+            "have them. Empty is good: none was lost. queue_full: the CPU does not keep up, see *CPU of one "
+            "core*.",
             "cps",
             Query(
-                f"sum by (reason, job) (rate(telemetry_records_dropped_total{SERVICE}[$__rate_interval]))",
+                "sum by (reason, job) (rate("
+                f"telemetry_records_dropped_total{SERVICE}[$__rate_interval])) > 0",
                 "{{reason}} {{job}}",
             ),
             empty="none was lost: good",
@@ -175,7 +180,8 @@ def _spans() -> Row:
             "of standard output does not keep up. write_failed: docs/runbooks/SignalFailing.md.",
             "cps",
             Query(
-                f"sum by (reason, job) (rate(telemetry_log_lines_dropped_total{SERVICE}[$__rate_interval]))",
+                "sum by (reason, job) (rate("
+                f"telemetry_log_lines_dropped_total{SERVICE}[$__rate_interval])) > 0",
                 "{{reason}} {{job}}",
             ),
             empty="none was lost: good",
@@ -196,7 +202,7 @@ def _spans() -> Row:
         graph(
             "Log lines lost on the way to the store",
             "Log lines per second that the log store did not get, by reason; standard output has them. "
-            "Empty is good: none was lost.",
+            "Empty is good: none was lost. Else the log store is away: docs/runbooks/StackPartDown.md.",
             "cps",
             Query(
                 "sum by (reason, job) (rate("
@@ -223,14 +229,16 @@ def _scrapes() -> Row:
         ),
         graph(
             "How long scrapes take",
-            "Time of each scrape. A scrape of more than 5 s misses the next one.",
+            "Time of each scrape. One of more than 4 s is given up, and counts as down: see *CPU of one "
+            "core*.",
             "s",
             Query("max by (job) (scrape_duration_seconds)", "{{job}}"),
             shades=colours.SERVICES,
         ),
         graph(
             "Samples per scrape",
-            "Samples that each target exposes. The number keeps growing when labels are unbounded.",
+            "Samples that each target exposes. It keeps growing when a label is unbounded: "
+            '`topk(5, count by (__name__) ({job="marketplace"}))` in Prometheus names the metric.',
             "none",
             Query("max by (job) (scrape_samples_scraped)", "{{job}}"),
             shades=colours.SERVICES,
@@ -255,7 +263,8 @@ def _parts() -> Row:
         graph(
             "Memory of the parts",
             "Resident memory. The limits are in compose.yaml: 250 MB for Jaeger, Prometheus and Grafana, "
-            "100 for the logs, 64 for Alertmanager. At its limit a part is ended, and started again.",
+            "100 for the logs, 64 for Alertmanager. At its limit a part is ended, and started again: "
+            "docs/runbooks/StackPartDown.md.",
             "bytes",
             Query(f"process_resident_memory_bytes{parts}", "{{job}}"),
             shades=colours.PARTS,
@@ -286,7 +295,8 @@ def _processes() -> Row:
         ),
         graph(
             "CPU of one core",
-            "Share of one core that each process uses; Python code cannot use more.",
+            "Share of one core that each process uses; Python code cannot use more. Near 100 %, pages and "
+            "calls wait: docs/runbooks/Saturation.md.",
             "percentunit",
             Query(named(f"rate(process_cpu_seconds_total{SERVICE}[$__rate_interval])"), BY_HOST),
             shades=colours.SERVICES,
@@ -294,7 +304,8 @@ def _processes() -> Row:
         graph(
             "Open files and connections",
             "Share of the file descriptors that each process may have. A climb means connections "
-            "that are never closed.",
+            "that are never closed: *Connections and waiting requests* of the dashboard *Bookshop* has the "
+            "shop's.",
             "percentunit",
             Query(named(f"process_open_fds{SERVICE} / process_max_fds"), BY_HOST),
             shades=colours.SERVICES,
@@ -310,7 +321,8 @@ def _processes() -> Row:
         ),
         graph(
             "Garbage collections",
-            "Python's garbage collections per second, by generation. Many of generation 2 cost CPU.",
+            "Python's garbage collections per second, by generation. Many of generation 2 cost CPU: is "
+            "*Memory* climbing, too? docs/runbooks/MemoryGrowth.md.",
             "ops",
             Query(
                 f"sum by (job, generation) (rate(python_gc_collections_total{SERVICE}[$__rate_interval]))",

@@ -27,7 +27,7 @@ def who_calls_whom(calls: str) -> Builder[Panel]:
     return rows(
         "Who calls whom",
         "Each kind of call between services in the time shown. Not OK counts NOT_FOUND too, which is an "
-        "answer.",
+        "answer. One that stands out: choose its method on the dashboard *gRPC*.",
         Query(f"{total} {CALLEE}"),
         Query(f"(sum by ({METHOD}) ({not_ok}) or 0 * {total}) / {total} {CALLEE}"),
         Query(f"histogram_quantile(0.99, sum by (le, {METHOD}) ({seconds})) {CALLEE}"),

@@ -73,10 +73,11 @@ def test_panels_have_their_places(uid: str) -> None:
 
 @each_panel
 def test_a_panel_explains_itself(uid: str, panel: dict[str, Any]) -> None:
-    """Each panel says what it shows, in which unit, from which data source, and is wide enough to be read."""
+    """Each panel says what it shows, where to go from there, in which unit, from which data source, and can be read."""
     assert len(panel["description"]) > 8
     assert panel["gridPos"]["w"] >= MIN_WIDTHS[panel["type"]]
     if panel["type"] != "text":
+        assert re.search(r"docs/runbooks/|◆|`|\*[A-Za-z ]+\*", panel["description"])
         assert panel["fieldConfig"]["defaults"]["unit"]
         sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
         assert sources == [{"type": "prometheus", "uid": "prometheus"}] * len(sources)
