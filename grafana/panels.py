@@ -168,7 +168,7 @@ def rows(
 
 
 def note(title: str, about: str, markdown: str, width: int = FULL, height: int = 4) -> text.Panel:
-    """Text in Markdown, for who does not know what to do."""
+    """Text in Markdown, that says what to do."""
     panel = text.Panel().title(title).description(about).span(width).height(height)
     return panel.mode(TextMode.MARKDOWN).content(markdown)
 

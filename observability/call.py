@@ -229,7 +229,7 @@ class Call(Record):
     def end(
         self, status: str, details: str = "", error: BaseException | None = None, trailers: Metadata = ()
     ) -> None:
-        """Say once how the call ended; a later word is ignored.
+        """Record once how the call ended; what comes later is ignored.
 
         status is gRPC's name of it, such as "NOT_FOUND"; error is what the handler raised, if it did.
         """

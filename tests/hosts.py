@@ -26,7 +26,7 @@ LOOPBACK = Host("127.0.0.2")  # this host, by another address
 
 
 class Namespace:
-    """A host of its own, on a wire to this one; making one needs root and iproute2."""
+    """A separate host, on a wire to this one; making one needs root and iproute2."""
 
     def __init__(self) -> None:
         tag, net = random.randrange(10_000), random.randrange(256)

@@ -1,4 +1,4 @@
-"""A live OTLP receiver as a process of its own: it parses what it gets and counts the spans of each service.
+"""A live OTLP receiver as a separate process: it parses what it gets and counts the spans of each service.
 
 Run: python -m benchmarks.cost.receiver FILE (prints its port, and writes the numbers to FILE, as JSON;
 ends when its standard input ends)

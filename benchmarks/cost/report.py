@@ -26,7 +26,7 @@ Made by `make bench` on {cores} cores, {system} {machine}, Python {python};
 
 One client makes unary calls of `Recommend` from {at_once} threads, each with a deadline and a sampled parent.
 Every call is recorded, and its span is delivered by OTLP to a live receiver before the clock is read; metrics
-have exemplars, and log lines go to a file. Each server is a process of its own. {warm_up} calls warm up, and
+have exemplars, and log lines go to a file. Each server is a separate process. {warm_up} calls warm up, and
 {rounds} rounds of {calls} calls for each server follow, each in a new order. Figures are medians of rounds.
 
 {tables}

@@ -1,4 +1,4 @@
-"""The servers that are compared. Each runs as a process of its own.
+"""The servers that are compared. Each runs as a separate process.
 
 Run: python -m benchmarks.cost.servers VARIANT (prints its port; ends when its standard input ends)
 """

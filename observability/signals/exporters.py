@@ -58,7 +58,7 @@ def _make(name: str, edge: Edge) -> SpanExporter:
 
 
 def grpc_options(edge: Edge) -> dict[str, Any]:
-    """What OpenTelemetry's exporters over gRPC are told, of each signal."""
+    """What OpenTelemetry's exporters over gRPC get, of each signal."""
     return {
         "endpoint": edge.endpoint,
         "insecure": edge.insecure,

@@ -20,8 +20,8 @@ def to_status(error: Exception) -> status_pb2.Status | None:
             info.metadata.update(category=str(error.category), known_categories=",".join(KNOWN))
             return _status(code_pb2.NOT_FOUND, error, info)
         case InvalidRequest():
-            said = f"{error.field} must be {error.allowed}, got {error.value}"
-            violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=said)
+            wrong = f"{error.field} must be {error.allowed}, got {error.value}"
+            violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=wrong)
             bad_request = error_details_pb2.BadRequest(field_violations=[violation])
             return _status(code_pb2.INVALID_ARGUMENT, error, bad_request)
     return None

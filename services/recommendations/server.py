@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WARM_THREADS = 2  # one thread cannot serve while its next request arrives; from three on they contend
 MOST_THREADS = 64
 MOST_WATCHERS = 500  # a client that checks health has one stream open, and that holds one thread
-MOST_CALLS = 100  # more at once, but for watchers, are RESOURCE_EXHAUSTED: who waits longer gives up first
+MOST_CALLS = 100  # more at once, but for watchers, are RESOURCE_EXHAUSTED: in a longer queue callers give up
 MOST_CONNECTIONS = 500
 GREET_MS = 5000  # that a client has to say that it speaks HTTP/2
 REFUSE_S = 0.2

@@ -61,7 +61,7 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
 
 
 class Service:
-    """One service as a process of its own; before is what its command line begins with."""
+    """One service as a process; before is what its command line begins with."""
 
     def __init__(self, name: str, directory: Path, before: Sequence[str] = (), **variables: str) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}

@@ -99,7 +99,7 @@ class Alertmanager:
         return {alert["labels"]["alertname"] for alert in json.loads(get(f"{self.url}/api/v2/alerts")[1])}
 
     def receivers(self) -> str:
-        """Who gets what is routed nowhere else, by the configuration that it has loaded."""
+        """The receiver of what no route matches, by the configuration that it has loaded."""
         loaded = yaml.safe_load(json.loads(get(f"{self.url}/api/v2/status")[1])["config"]["original"])
         return str(loaded["route"]["receiver"])
 

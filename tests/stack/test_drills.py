@@ -78,7 +78,7 @@ class People:
 
 
 def play(fault: Fault, directory: Path) -> Story:
-    """The drill of one fault, on services of its own."""
+    """The drill of one fault, on its own services."""
     ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))
     with ExitStack() as running:
         shop, receiver = running.enter_context(pair(directory, MARKETPLACE_THREADS="4", **ports))

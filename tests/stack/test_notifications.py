@@ -1,4 +1,4 @@
-"""From an alert to a person: who is called, once, about what, and when it is over."""
+"""From an alert to a person: called once, about what, and when it is over."""
 
 import signal
 from pathlib import Path

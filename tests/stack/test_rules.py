@@ -1,4 +1,4 @@
-"""The rules of alerts.yml: what Prometheus says of them, and what each alert owes to who is called by it."""
+"""The rules of alerts.yml: Prometheus accepts them, and each alert has what the person it calls needs."""
 
 import re
 import shutil

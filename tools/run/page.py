@@ -35,7 +35,7 @@ HEADERS = {
 
 
 class Page:
-    """Serves, on threads of its own, until it is closed. The port must be free.
+    """Serves, on its own threads, until it is closed. The port must be free.
 
     metrics has the host:port of each service's /metrics, logs the files of log lines; shop is the address of
     the shop.

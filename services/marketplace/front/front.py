@@ -95,7 +95,7 @@ class Front:
         self.wake()
 
     def stop_listening(self) -> None:
-        """Take who has connected already, then nobody: closing the listener alone would reset them."""
+        """Accept clients that have connected, and no more: closing the listener alone would reset them."""
         for listener in self._listeners:
             let_nobody_connect(listener.sock)
             while self._accept(listener):
@@ -124,7 +124,7 @@ class Front:
                 self._take_back(*self._answered.get_nowait())
 
     def _accept(self, listener: Any) -> bool:
-        """Accept who waits; False when nobody is left."""
+        """Accept the clients that wait; False when none is left."""
         for _ in range(BATCH):
             try:
                 sock, address = listener.accept()
@@ -184,7 +184,7 @@ class Front:
         return False
 
     def _lane(self, request: bytes) -> Lane[Connection]:
-        """Probes have threads of their own: they are answered whatever the pages do."""
+        """Probes have their own threads: they are answered whatever the pages do."""
         return next((lane for start, lane in self._probes.items() if request.startswith(start)), self.pages)
 
     def _refuse(self, connection: Connection, refusal: Refused) -> None:

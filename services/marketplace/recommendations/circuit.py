@@ -1,4 +1,4 @@
-"""A circuit: keeps calls from a service that is ill, and finds out by a few probes when it is well again.
+"""A circuit: keeps calls from a service that fails, and finds out by a few probes when it works again.
 
 It also limits the calls at once (a bulkhead), so that a slow service holds some of the caller's threads and
 never all of them. Pattern: https://martinfowler.com/bliki/CircuitBreaker.html

@@ -84,7 +84,7 @@ class Postgresql(Database):
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOAD_LOCK})")
 
     def insert(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
-        """Write the books and the words of their titles. Who reads meanwhile sees the old ones."""
+        """Write the books and the words of their titles. Readers see the old ones until it is done."""
         connection.execute(titles.delete())
         found = (
             (position, " ".join(f"'{word}'" for word in words(title))) for position, _, title, *_ in rows

@@ -56,7 +56,7 @@ class Sqlite(Database):
 
     def lock(self, connection: Connection) -> None:
         """Begin the transaction as its only writer."""
-        connection.exec_driver_sql("PRAGMA cache_spill = OFF")  # what is written early locks out who reads
+        connection.exec_driver_sql("PRAGMA cache_spill = OFF")  # what is written early locks readers out
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOADING_MS}")
 

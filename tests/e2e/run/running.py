@@ -15,7 +15,7 @@ STOP_S = 20.0
 
 
 class RunningPair:
-    """`python -m tools.run` in a directory of its own. Every process that comes of it bears its mark."""
+    """`python -m tools.run` in its own directory. Every process that it starts bears its mark."""
 
     def __init__(self, directory: Path, variables: dict[str, str], *arguments: str) -> None:
         self.directory = directory

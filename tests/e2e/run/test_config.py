@@ -34,7 +34,7 @@ ENDPOINT = "http://collector:4317"
 def test_opentelemetrys_own_variables_decide(
     environ: dict[str, str], quiet: bool, expected: Destination
 ) -> None:
-    """The terminal is for who names no receiver, and nobody waits for traces that are off."""
+    """Traces are printed unless the user names a receiver or switches them off."""
     assert destination(environ, quiet=quiet) == expected
 
 

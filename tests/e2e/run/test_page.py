@@ -136,7 +136,7 @@ def test_without_traces_it_says_what_to_do(site: Site) -> None:
 
 
 def test_names_of_elsewhere_are_refused(site: Site) -> None:
-    """A page of the internet that is led to the port by a name of its own reads nothing."""
+    """A page of the internet whose name leads to this port reads nothing."""
     request = urllib.request.Request(site.url, headers={"Host": "shop.example"})
     with pytest.raises(urllib.error.HTTPError, match="400") as raised:
         urllib.request.urlopen(request, timeout=10)

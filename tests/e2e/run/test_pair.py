@@ -71,7 +71,7 @@ def test_ctrl_c_stops_a_quiet_pair_that_printed_no_trace(start: Start, ports: di
 
 
 def test_a_stop_during_the_start_is_a_clean_end(start: Start) -> None:
-    """Who changes their mind at once is not left with half a pair."""
+    """A stop at once leaves no half of a pair behind."""
     pair = start()
     eventually((pair.directory / "var/marketplace.log").exists, STOP_S)
     assert pair.end(signal.SIGTERM) == 0
@@ -193,7 +193,7 @@ def test_prometheus_port_in_use_is_reported_and_the_pair_goes_on(start: Start, p
 
 
 def test_without_prometheus_the_words_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has no Prometheus learns why there is none."""
+    """Without Prometheus, the words say why there is none."""
     monkeypatch.setenv("PATH", str(tmp_path))
     port = Port("PROMETHEUS_PORT", "127.0.0.1", 9090)
     assert start_prometheus(port, {}, tmp_path) == (None, "not started: not on PATH")

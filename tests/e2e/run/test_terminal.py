@@ -44,7 +44,7 @@ def test_errors_are_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sets NO_COLOR sees no colour codes."""
+    """With NO_COLOR there are no colour codes."""
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[1;31m" not in printed(tty=True)
     assert "31m" not in printed(tty=True)
@@ -61,7 +61,7 @@ def test_a_row_is_a_line_on_a_narrow_terminal(width: int) -> None:
 
 
 def test_the_printer_prints_finished_traces_and_at_the_end_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No trace that came is lost when the pair stops, and what was left out is said."""
+    """No trace that came is lost when the pair stops, and what was left out is counted."""
     console = Console(file=(file := io.StringIO()))
     kept = Kept()
     printer = TracePrinter(kept, console)

@@ -166,7 +166,7 @@ async def aio_server(telemetry: MemoryTelemetry, service: Any = None, *inner: An
 
 @contextmanager
 def aio_server_thread(telemetry: MemoryTelemetry, service: Any = None) -> Iterator[str]:
-    """The asyncio server on a thread of its own, for a client that blocks."""
+    """The asyncio server on a separate thread, for a client that blocks."""
     ready, stop = threading.Event(), threading.Event()
     target: list[str] = []
 

@@ -121,7 +121,7 @@ def web() -> Web:
 
 
 def pieces(web: Web, fails_at: int = PIECES) -> Iterator[bytes]:
-    """A body in pieces, each with a span of its own."""
+    """A body in pieces, each with its own span."""
     tracer = web.telemetry.tracer_provider.get_tracer("test")
     for number in range(PIECES):
         with tracer.start_as_current_span(f"piece {number}"):
@@ -657,7 +657,7 @@ def test_a_view_that_answers_with_an_application(web: Web) -> None:
 
 
 def test_a_request_within_a_request(web: Web) -> None:
-    """A view that calls the application by a client of its own makes two requests, one the other's child."""
+    """A view that calls the application itself makes two requests, one the other's child."""
     web.route("/outer", "outer", lambda: web.client.get("/broken").status)
     assert web.client.get("/outer").text == "500 INTERNAL SERVER ERROR"
     outer, inner = web.span("GET /outer"), web.span("GET /broken")

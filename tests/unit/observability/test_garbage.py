@@ -123,7 +123,7 @@ def test_while_a_line_is_written(ask: Any) -> None:
     assert sorted(line["status"] for line in lines) == ["CANCELLED", "OK"]
 
 
-if shared():  # the test below runs it, in a process of its own
+if shared():  # the test below runs it, in a separate process
 
     @ASKS
     def test_while_a_shared_counter_is_written(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ def ask_until(running: Gunicorn, workers: int, known: set[int]) -> int:
 def test_each_worker_sends_its_own_traces_and_all_share_their_metrics(
     options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Each worker exports its spans as an instance of its own, and /metrics is the sum of them all.
+    """Each worker exports its spans as a separate instance, and /metrics is the sum of them all.
 
     A file that is empty yet, as a worker that starts has it for a moment, is no error.
     """

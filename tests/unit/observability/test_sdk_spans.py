@@ -436,7 +436,7 @@ def test_a_processor_that_hangs_is_left_behind() -> None:
 
 
 def python(code: str) -> None:
-    """Run the code in a process of its own, where the global provider may be set."""
+    """Run the code in a separate process, where the global provider may be set."""
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

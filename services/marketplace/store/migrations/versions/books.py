@@ -24,7 +24,7 @@ def upgrade() -> None:
     op.create_index("books_by_category", "books", ["category", "position"])
     op.create_table("feed", sa.Column("fingerprint", sa.String, primary_key=True))
     if op.get_context().dialect.name == "sqlite":
-        op.execute(  # the words come as they are to be found: nothing but spaces parts them
+        op.execute(  # the words are stored as searched for: only spaces separate them
             "CREATE VIRTUAL TABLE titles USING fts5"
             "(title, category, content='', prefix='1 2 3 4 5 6 7 8', tokenize='ascii')"
         )
