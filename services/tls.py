@@ -72,11 +72,11 @@ class Watched:
         self.files = files
         self._version = files.version()
 
-    def is_new(self) -> bool:
-        """Whether the files have changed since the last look, and can be used."""
+    def is_new(self, again: bool = False) -> bool:
+        """Whether the files have changed since the last look, or again is set, and they can be used."""
         try:
             version = self.files.version()
-            if version == self._version:
+            if version == self._version and not again:
                 return False
             self._version = version
             self.files.check()
@@ -87,19 +87,31 @@ class Watched:
         return True
 
 
-def server_credentials(files: Files) -> grpc.ServerCredentials:
-    """Credentials that follow the files. With a CA, clients must have a certificate of it."""
-    watched = Watched(files)
+class ServerTls:
+    """Credentials of a server that follow the files. With a CA, clients must have a certificate of it."""
 
-    def read() -> grpc.ServerCertificateConfiguration:
-        cert, key, ca = files.read()
+    def __init__(self, files: Files) -> None:
+        self._files, self._watched = files, Watched(files)
+        self._is_stale = False
+        self.credentials = grpc.dynamic_ssl_server_credentials(
+            self._read(), self._read_again, require_client_authentication=files.ca is not None
+        )
+
+    def reload(self) -> None:
+        """Read the files, changed or not; who connects from now on meets what is in them."""
+        if self._watched.is_new(again=True):
+            self._is_stale = True
+
+    def _read_again(self) -> Any:
+        """gRPC asks for each new connection; None: as before."""
+        if not self._watched.is_new() and not self._is_stale:
+            return None
+        self._is_stale = False
+        return self._read()
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        cert, key, ca = self._files.read()
         return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
-
-    def read_again() -> Any:  # gRPC asks for each new connection; None: as before
-        return read() if watched.is_new() else None
-
-    has_ca = files.ca is not None
-    return grpc.dynamic_ssl_server_credentials(read(), read_again, require_client_authentication=has_ca)
 
 
 def channel(target: str, files: Files | None, options: Sequence[tuple[str, Any]]) -> grpc.Channel:

@@ -1,4 +1,7 @@
-"""`make certs`: a development CA, and certificates of both services that it signs, for mutual TLS."""
+"""`make certs`: a development CA, and certificates of both services that it signs, for mutual TLS.
+
+With a folder as its argument, it writes them there, unless it did so before.
+"""
 
 import datetime
 import ipaddress
@@ -11,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 DIRECTORY = Path("var/certs")
+CA = "ca.pem"
 LASTS = datetime.timedelta(days=365)
 # As RFC 5280 has it for a CA; Python from 3.13 on is strict about it, and about the keys' identifiers.
 SIGNS = x509.KeyUsage(
@@ -24,8 +28,8 @@ SERVICES = {"recommendations": ("recommendations", *PLACES), "marketplace": ("ma
 VARIABLES = {
     "TLS_CERT_FILE": "recommendations.pem",
     "TLS_KEY_FILE": "recommendations.key",
-    "TLS_CLIENT_CA_FILE": "ca.pem",
-    "RECOMMENDATIONS_CA_FILE": "ca.pem",
+    "TLS_CLIENT_CA_FILE": CA,
+    "RECOMMENDATIONS_CA_FILE": CA,
     "RECOMMENDATIONS_CERT_FILE": "marketplace.pem",
     "RECOMMENDATIONS_KEY_FILE": "marketplace.key",
 }
@@ -42,10 +46,15 @@ class Authority:
         certificate = certificate.add_extension(SIGNS, critical=True)
         self.pem = _pem(certificate.sign(self._key, hashes.SHA256()))
 
-    def issue(self, *names: str, lasts: datetime.timedelta = LASTS) -> tuple[bytes, bytes]:
-        """A private key and a certificate for host names and addresses, as PEM; it may have ended already."""
+    def issue(
+        self, *names: str, lasts: datetime.timedelta = LASTS, begins: datetime.timedelta | None = None
+    ) -> tuple[bytes, bytes]:
+        """A private key and a certificate for host names and addresses, as PEM.
+
+        It may have ended already, or begin later: both times are counted from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(_name(names[0]), self._name, key.public_key(), lasts)
+        certificate = _certificate(_name(names[0]), self._name, key.public_key(), lasts, begins)
         certificate = certificate.add_extension(
             x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False
         ).add_extension(
@@ -58,22 +67,27 @@ class Authority:
     def write(self, directory: Path) -> None:
         """Write ca.pem, and NAME.key and NAME.pem of each service."""
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "ca.pem").write_bytes(self.pem)
         for service, names in SERVICES.items():
             key, certificate = self.issue(*names)
             file = directory / f"{service}.key"
             file.touch(mode=0o600)
             file.write_bytes(key)
             (directory / f"{service}.pem").write_bytes(certificate)
+        (directory / CA).write_bytes(self.pem)
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lasts: datetime.timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    lasts: datetime.timedelta,
+    begins: datetime.timedelta | None = None,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
+    begins = -abs(lasts) - ALREADY if begins is None else begins
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - abs(lasts) - ALREADY).not_valid_after(now + lasts)
+    builder = builder.not_valid_before(now + begins).not_valid_after(now + lasts)
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 
@@ -94,9 +108,11 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 def main() -> int:
     """Write the files, and print the variables that name them."""
-    Authority().write(DIRECTORY)
+    directory = Path(sys.argv[1]) if sys.argv[1:] else DIRECTORY
+    if not (sys.argv[1:] and (directory / CA).exists()):  # the last that is written
+        Authority().write(directory)
     for variable, file in VARIABLES.items():
-        sys.stdout.write(f"{variable}={DIRECTORY / file}\n")
+        sys.stdout.write(f"{variable}={directory / file}\n")
     return 0
 
 

@@ -1,4 +1,7 @@
-"""`python -m services.marketplace`: reads the settings, serves pages, and stops on SIGTERM or SIGINT."""
+"""`python -m services.marketplace`: reads the settings, serves pages, and stops on SIGTERM or SIGINT.
+
+SIGHUP has it read its certificates again.
+"""
 
 import logging
 import math
@@ -55,6 +58,7 @@ class ShopServer(BaseApplication):
 
 def main() -> None:
     """Serve until asked to stop; the exit code says how it went (not 0: a wrong setting, feed or port)."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
     settings = load(Settings)
     logging.getLogger().addHandler(logging.NullHandler())  # the worker writes the log
     try:
@@ -67,9 +71,13 @@ def main() -> None:
     ShopServer(settings).run()
 
 
-def _take_signals(_: Arbiter) -> None:
-    """Ctrl-C stops gently; gunicorn's signals would start more workers, which cannot share the ports."""
+def _take_signals(arbiter: Arbiter) -> None:
+    """Ctrl-C stops gently, and SIGHUP is for the worker, which has the certificates.
+
+    gunicorn's signals would start more workers, which cannot share the ports.
+    """
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+    signal.signal(signal.SIGHUP, lambda number, _: arbiter.kill_workers(number))
     for number in MEANINGLESS:
         signal.signal(number, signal.SIG_IGN)
 

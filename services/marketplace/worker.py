@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from services.marketplace.front.metrics import FrontMetrics
 
 TELEMETRY_S = 1.0
+CORE_LOG_S = 0.5
 
 
 class PlainLogger(Logger):
@@ -39,6 +41,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._draining = threading.Event()
+        self._hang_ups: SimpleQueue[None] = SimpleQueue()
         self._ends: list[Callable[[], None]] = []
         self._metrics: FrontMetrics
 
@@ -55,16 +58,19 @@ class Worker:
 
         from observability import Telemetry
         from services import metrics
+        from services.core_log import CoreLog
         from services.faults.admin import Admin
         from services.marketplace.app import create_app
         from services.marketplace.front.metrics import FrontMetrics
         from services.marketplace.recommendations import Recommendations
         from services.marketplace.shop import Shop
         from services.marketplace.store import Store
+        from services.stderr import StandardError
 
         settings = self._settings
         telemetry = Telemetry(settings.otel_service_name, version=__version__)
         telemetry.capture_logs(settings.log_level)
+        stderr = StandardError(CoreLog(telemetry.registry).take)
         store = Store(
             settings.database_url,
             settings.books_file,
@@ -74,7 +80,14 @@ class Worker:
         )
         SQLAlchemyInstrumentor().instrument(engine=store.engine, tracer_provider=telemetry.tracer_provider)
         recommendations = Recommendations(settings, telemetry)
-        self._ends = [recommendations.close, store.close, lambda: telemetry.shutdown(TELEMETRY_S)]
+        self._ends = [
+            recommendations.close,
+            store.close,
+            lambda: stderr.close(CORE_LOG_S),
+            lambda: telemetry.shutdown(TELEMETRY_S),
+        ]
+        reload = recommendations.channel.reload_certificates
+        threading.Thread(target=self._take_hang_ups, args=(reload,), name="hang-ups", daemon=True).start()
         metrics.serve(telemetry, settings.marketplace_metrics_port, settings)
         self._metrics = FrontMetrics(telemetry.registry)
         self._metrics.threads.set(settings.marketplace_threads)
@@ -104,6 +117,13 @@ class Worker:
                 worker.drain(settings.drain_s, settings.grace_s)
 
         signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGHUP, lambda *_: self._hang_ups.put(None))
+
+    def _take_hang_ups(self, reload: Callable[[], None]) -> None:
+        """Not in the signal's handler, which may have interrupted the holder of a lock that is needed."""
+        while True:
+            self._hang_ups.get()
+            reload()
 
     def end(self, _arbiter: Any, worker: Any) -> None:
         """The last requests are answered: telemetry goes last."""

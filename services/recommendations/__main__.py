@@ -1,4 +1,7 @@
-"""`python -m services.recommendations`: reads the settings, serves, and stops on SIGTERM or SIGINT."""
+"""`python -m services.recommendations`: reads the settings, serves, and stops on SIGTERM or SIGINT.
+
+SIGHUP has it read its certificates again.
+"""
 
 import gc
 import logging
@@ -9,6 +12,7 @@ from queue import SimpleQueue
 
 from observability import Telemetry
 from services import __version__, metrics
+from services.core_log import CoreLog
 from services.faults.admin import HOST, Admin
 from services.feed import FeedError, read_books
 from services.ports import PortTaken, require_free
@@ -17,10 +21,12 @@ from services.recommendations.config import Settings
 from services.recommendations.server import Server
 from services.recommendations.servicer import RecommendationService
 from services.settings import load
+from services.stderr import StandardError
 
 TELEMETRY_S = 1.0
+CORE_LOG_S = 0.5
 NOT_LISTENING = 3
-LOOK_S = 0.1  # how often it looks whether to stop
+LOOK_S = 0.1  # how often it looks for signals
 
 logger = logging.getLogger("services.recommendations")
 
@@ -28,6 +34,7 @@ logger = logging.getLogger("services.recommendations")
 def main() -> int:
     """Serve until asked to stop; the exit code says how it went (2: a wrong setting, feed or port; 3: its
     listener is gone)."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
     settings = load(Settings)
     try:
         require_free(settings.bind_host, settings.recommendations_port, "RECOMMENDATIONS_PORT")
@@ -40,6 +47,7 @@ def main() -> int:
         gc.freeze()  # the catalogue stays: the collector need not look at it again
         telemetry = Telemetry(settings.otel_service_name, version=__version__)
         telemetry.capture_logs(settings.log_level)
+        stderr = StandardError(CoreLog(telemetry.registry).take)
         faults_port = settings.recommendations_faults_port
         admin = Admin("recommendations", faults_port) if faults_port else None
         server = Server(settings, telemetry, service, admin.switch if admin else None)
@@ -47,25 +55,32 @@ def main() -> int:
     except (FeedError, OSError, PortTaken, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return _serve(telemetry, server, metrics_port, admin)
+    code = _serve(server, metrics_port, admin)
+    stderr.close(CORE_LOG_S)
+    telemetry.shutdown(TELEMETRY_S)
+    return code
 
 
-def _serve(telemetry: Telemetry, server: Server, metrics_port: int, admin: Admin | None) -> int:
-    stop: SimpleQueue[int] = SimpleQueue()  # its put may interrupt it; an Event's set may not
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: stop.put(received))
+def _serve(server: Server, metrics_port: int, admin: Admin | None) -> int:
+    signals: SimpleQueue[int] = SimpleQueue()  # its put may interrupt it; an Event's set may not
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: signals.put(received))
     server.start()
     logger.info("serving on port %d, metrics on port %d", server.port, metrics_port)
-    while stop.empty() and server.is_listening():
+    code = NOT_LISTENING
+    while code and server.is_listening():
         time.sleep(LOOK_S)  # no get: a signal to another thread, as to a frozen process, does not end it
-    code = NOT_LISTENING if stop.empty() else 0
+        while code and not signals.empty():
+            if signals.get() == signal.SIGHUP:
+                server.reload_certificates()
+            else:
+                code = 0
     if code:
         logger.error("nobody listens on port %d any more: ending, to be started again", server.port)
     logger.info("stopping")
     if admin:
         admin.close()
     server.stop()
-    telemetry.shutdown(TELEMETRY_S)
     return code
 
 

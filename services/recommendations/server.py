@@ -24,7 +24,7 @@ from services.recommendations.parsing import Parsing
 from services.recommendations.pool import Pool
 from services.recommendations.servicer import RecommendationService
 from services.recommendations.watchers import Watchers
-from services.tls import server_credentials
+from services.tls import ServerTls
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +83,7 @@ class Server:
         switch: Switch | None = None,
     ) -> None:
         self._settings = settings
+        self._tls = ServerTls(settings.tls) if settings.tls else None
         self._gate = Gate()
         self._pool = Pool(WARM_THREADS, MOST_THREADS)
         self._watchers = Watchers(MOST_WATCHERS, "watcher")
@@ -116,6 +117,11 @@ class Server:
         for name in ("", NAME):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
+    def reload_certificates(self) -> None:
+        """Read the files of TLS at once, if it is served."""
+        if self._tls:
+            self._tls.reload()
+
     def is_listening(self) -> bool:
         """Whether its port is taken, so that nobody else could have it: gRPC reports no lost listener."""
         try:
@@ -135,10 +141,9 @@ class Server:
             threads.shutdown(wait=False)
 
     def _listen(self, address: str) -> int:
-        tls = self._settings.tls
         try:
-            if tls is None:
+            if self._tls is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, server_credentials(tls))
+            return self._server.add_secure_port(address, self._tls.credentials)
         except RuntimeError as error:  # gRPC's word for a port that it cannot have
             raise OSError(f"cannot listen on {address}") from error

@@ -23,7 +23,7 @@ from services.marketplace.front.front import Front, Limits
 WRITE_S = 5.0
 SWITCH_S = 0.0005  # the front gives the interpreter away at each read, and waits this long to get it back
 WAITED = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "waited", hang_up=False)
-MEANINGLESS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+MEANINGLESS = (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 
 class ShopWorker(Worker):
@@ -32,9 +32,9 @@ class ShopWorker(Worker):
     front: Front
 
     def init_signals(self) -> None:
-        """Ctrl-C is for the process above, which then asks this one to stop."""
+        """Ctrl-C is for the process above, which then asks this one to stop. SIGHUP has no meaning yet."""
         super().init_signals()
-        for number in (signal.SIGINT, *MEANINGLESS):
+        for number in (signal.SIGINT, signal.SIGHUP, *MEANINGLESS):
             signal.signal(number, signal.SIG_IGN)
 
     def open(self, limits: Limits, wait_s: float, refused: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ import grpc
 
 from observability import Telemetry
 from protobufs.recommendations_pb2 import RecommendationRequest
+from services.handshakes import reason_in
 from services.marketplace.config import Settings
 from services.marketplace.recommendations.answers import Recommendation, known_categories, sound
 from services.marketplace.recommendations.channel import Channel
@@ -31,7 +32,8 @@ class UnknownCategory(Exception):  # noqa: N818 (a domain name, not an error of 
 class Unavailable(Exception):  # noqa: N818
     """There are no recommendations now; kept are those of a moment ago, if there are any.
 
-    reason is gRPC's name of the status, or why there was no call: CIRCUIT_OPEN, TOO_MANY_CALLS or NO_TIME.
+    reason is gRPC's name of the status, or TLS_ and why the shop did not accept the service's certificate, or
+    why there was no call: CIRCUIT_OPEN, TOO_MANY_CALLS or NO_TIME.
     """
 
     def __init__(self, reason: str, kept: list[Recommendation]) -> None:
@@ -72,7 +74,7 @@ class Recommendations:
         except grpc.RpcError as error:
             if _is_answer(error):
                 raise UnknownCategory(known_categories(error)) from error
-            raise self._unavailable(category, error.code().name) from error
+            raise self._unavailable(category, _reason(error)) from error
         if books := sound(response.recommendations, count):
             self._kept.put(category, books)
         return books
@@ -91,6 +93,11 @@ class Recommendations:
         self._metrics.degraded.labels(reason).inc()
         self._metrics.kept.inc(bool(kept))
         return Unavailable(reason, kept)
+
+
+def _reason(error: grpc.RpcError) -> str:
+    tls = reason_in(error.details() or "") if error.code() is grpc.StatusCode.UNAVAILABLE else None
+    return str(error.code().name) if tls is None else f"TLS_{tls.upper()}"
 
 
 def _is_answer(error: Exception) -> bool:

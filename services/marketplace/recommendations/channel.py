@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -58,17 +59,22 @@ class Channel:
         self._interceptors = interceptors
         self._watched = Watched(self._tls) if self._tls else None
         self._replacing = threading.Lock()
-        self._open()
+        self._use(self._made())
 
     def stub(self) -> RecommendationsStub:
         """What calls are made with."""
         if self._watched is not None and self._replacing.acquire(blocking=False):
             try:
-                if self._watched.is_new():
-                    self._replace()
+                self._look(self._watched)
             finally:
                 self._replacing.release()
         return self._stub
+
+    def reload_certificates(self) -> None:
+        """Read the files of TLS at once, if calls are made over it."""
+        if self._watched is not None:
+            with self._replacing:
+                self._look(self._watched, again=True)
 
     def close(self) -> None:
         """Close it, and cancel the calls that are under way."""
@@ -76,17 +82,25 @@ class Channel:
         time.sleep(WATCH_S)
         self._channel.close()
 
-    def _replace(self) -> None:
+    def _look(self, watched: Watched, again: bool = False) -> None:
+        with suppress(OSError):  # the files have changed once more: the next look sees that
+            if watched.is_new(again):
+                self._replace(self._made())
+
+    def _replace(self, new: grpc.Channel) -> None:
         """Calls that are under way end on the channel that they began on."""
         self._channel.unsubscribe(self._watch)
         closing = threading.Timer(self._timeout_s + WATCH_S, self._channel.close)
         closing.daemon = True
-        self._open()
+        self._use(new)
         closing.start()
 
-    def _open(self) -> None:
+    def _made(self) -> grpc.Channel:
+        return channel(self._target, self._tls, OPTIONS)
+
+    def _use(self, new: grpc.Channel) -> None:
         self.state = "IDLE"
-        self._channel = channel(self._target, self._tls, OPTIONS)
+        self._channel = new
         self._channel.subscribe(self._watch)
         self._stub = RecommendationsStub(grpc.intercept_channel(self._channel, *self._interceptors))  # type: ignore[no-untyped-call]
 

@@ -3,11 +3,13 @@
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from services import handshakes
 from services.marketplace.recommendations.circuit import Circuit
 
 ANSWERS = (grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND)
 REFUSED = ("CIRCUIT_OPEN", "TOO_MANY_CALLS", "NO_TIME")  # the shop's own reasons not to call
-REASONS = (*REFUSED, *(code.name for code in grpc.StatusCode if code not in ANSWERS))
+TLS = tuple(f"TLS_{reason.upper()}" for reason in handshakes.REASONS)
+REASONS = (*REFUSED, *TLS, *(code.name for code in grpc.StatusCode if code not in ANSWERS))
 PREFIX = "marketplace_recommendations_"
 
 
