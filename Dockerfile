@@ -69,6 +69,29 @@ EXPOSE 50051
 HEALTHCHECK --interval=5s --timeout=2s --retries=3 CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/50051"]
 CMD ["socat", "TCP-LISTEN:50051,fork,reuseaddr", "TCP:recommendations:50051"]
 
+# A development CA and certificates of both services, for mutual TLS between them.
+FROM ${PYTHON} AS build-certs
+WORKDIR /build
+COPY requirements-dev.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /venv \
+    && awk '/^[a-z]/ {wanted = /^(cryptography|cffi|pycparser)==/} wanted' requirements-dev.txt > requirements.txt \
+    && pip --python /venv/bin/python install --require-hashes --no-deps --requirement requirements.txt
+
+FROM ${PYTHON} AS certs
+LABEL org.opencontainers.image.title="certs" \
+      org.opencontainers.image.description="Makes a development CA and certificates of both services, once" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH="/venv/bin:$PATH"
+COPY --from=build-certs /venv /venv
+COPY tools/certs.py /app/
+# A new volume has the owner of the folder that it covers.
+RUN install --directory --owner=10001 --group=10001 --mode=0750 /certs
+WORKDIR /app
+USER 10001:10001
+CMD ["python", "certs.py", "/certs"]
+
 FROM ${PYTHON} AS build-load
 COPY tools/load/requirements.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \

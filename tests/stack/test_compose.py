@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services import __version__
 from tests.e2e.processes import ROOT, free_ports, get
 from tests.stack.engine import SERVICES, Stack, docker, needs_engine
+from tools.certs import VARIABLES
 
 OWN = ("marketplace", "recommendations", "load", "entry")
 BASE = "python:3.13-slim-trixie"
@@ -154,9 +156,10 @@ def test_people_visit_the_shop(stack: Stack) -> None:
     assert answers <= {(kind, "200") for kind in kinds} | {("unknown category", "404")}
 
 
-def recommended(stack: Stack) -> int:
+def recommended(stack: Stack, tls: grpc.ChannelCredentials | None = None) -> int:
     """How many books a client outside gets, from whichever instance."""
-    with grpc.insecure_channel(stack.recommendations) as channel:
+    target = stack.recommendations
+    with grpc.secure_channel(target, tls) if tls else grpc.insecure_channel(target) as channel:
         request = RecommendationRequest(user_id=1, category=BookCategory.MYSTERY, max_results=3)
         return len(RecommendationsStub(channel).Recommend(request, timeout=10).recommendations)
 
@@ -216,6 +219,34 @@ def test_faults_are_switched_in_the_containers(stack: Stack) -> None:
         assert {get(f"http://{network['IPAddress']}:9112/")[0] for network in addresses} == {0}
     finally:
         del stack.environ["FAULTS"]
+        stack.up()
+
+
+@needs_engine
+def test_mutual_tls_between_the_two(stack: Stack, tmp_path: Path) -> None:
+    """With TLS=1 and the profile, pages are whole, and the published port takes a certificate and refuses strangers."""
+    stack.environ |= {"TLS": "1", "COMPOSE_PROFILES": "tls"}
+    try:
+        stack.compose("build", "certs", timeout_s=600)
+        stack.up()
+        stack.compose("cp", "certs:/certs", str(tmp_path))
+        files = {name: tmp_path / "certs" / file for name, file in VARIABLES.items()}
+        ca, key, cert = (files[f"RECOMMENDATIONS_{kind}_FILE"].read_bytes() for kind in ("CA", "KEY", "CERT"))
+        eventually(lambda: "<li>" in get(stack.shop)[1] and not without_recommendations(stack), 30)
+        assert recommended(stack, grpc.ssl_channel_credentials(ca, key, cert)) == 3
+        for stranger in (None, grpc.ssl_channel_credentials(ca)):
+            with pytest.raises(grpc.RpcError) as refused:
+                recommended(stack, stranger)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        reasons = 'tls_handshakes_refused_total{job="recommendations"} > 0'
+        eventually(
+            lambda: {one["reason"] for one, _ in stack.query(reasons)} == {"not_tls", "no_certificate"}, 30
+        )
+        said = stack.tool("tools.doctor", **{name: str(file) for name, file in files.items()}).stdout
+        assert "is SERVING over TLS" in said
+        assert "the shop answered it, with recommendations" in said
+    finally:
+        del stack.environ["TLS"], stack.environ["COMPOSE_PROFILES"]
         stack.up()
 
 
