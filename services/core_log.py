@@ -43,3 +43,8 @@ class CoreLog:
             self._refused.labels(reason).inc()
             logger.warning("TLS handshake refused: %s", reason, extra={"reason": reason, "details": message})
         return True
+
+
+def is_of_core(line: str) -> bool:
+    """Whether core wrote it."""
+    return LINE.fullmatch(line) is not None

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from observability.testing import eventually
 from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
 from tests.stack.scraper import PROGRAM, Prometheus
+from tools.certs import VARIABLES, Authority
 from tools.doctor.jaeger import Jaeger
 from tools.doctor.parts import skew
 
@@ -158,6 +160,33 @@ def test_docker_may_not_be_asked(well: Stack, tmp_path: Path) -> None:
     code, found = well.ask(PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert (code, failures(found)) == (1, {"docker"})
     assert "usermod -aG docker" in found["FAIL"][0]
+
+
+def test_mutual_tls(start: Start, tmp_path: Path) -> None:
+    """It works with the pair's settings; without them, or with another CA in the shop, it says what to set."""
+    Authority().write(tmp_path)
+    files = {variable: tmp_path / file for variable, file in VARIABLES.items()}
+    ca = files["RECOMMENDATIONS_CA_FILE"] = tmp_path / "shop" / "ca.pem"
+    ca.parent.mkdir()
+    ca.write_bytes(files["TLS_CLIENT_CA_FILE"].read_bytes())
+    stack = start(**{variable: str(file) for variable, file in files.items()})
+    assert stack.ask()[0] == 0
+    code, found = stack.ask(
+        RECOMMENDATIONS_CA_FILE="", RECOMMENDATIONS_CERT_FILE="", RECOMMENDATIONS_KEY_FILE=""
+    )
+    assert (code, failures(found)) == (1, {"recommendations"})
+    assert "the TLS handshake fails: not_tls do: set RECOMMENDATIONS_CA_FILE" in found["FAIL"][0]
+
+    ca.write_bytes(Authority().pem)
+    stack.pair.marketplace.process.send_signal(signal.SIGHUP)
+    remedy = "unknown_ca do: RECOMMENDATIONS_CA_FILE must hold the CA of TLS_CERT_FILE"
+    code, found = stack.ask()  # which has the shop's settings
+    assert (code, failures(found)) == (1, {"recommendations"})
+    assert f"the TLS handshake fails: {remedy}" in found["FAIL"][0]
+    assert "page" in failures(found, "then")
+    code, found = stack.ask(RECOMMENDATIONS_CA_FILE=str(files["TLS_CLIENT_CA_FILE"]))
+    assert code == 1
+    assert any(f"marketplace refuses the other's certificate: {remedy}" in line for line in found["FAIL"])
 
 
 SERVICE_NAME = {"key": "service.name", "value": {"stringValue": "shop"}}

@@ -4,10 +4,13 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from services.core_log import is_of_core
+from services.stderr import StandardError
 from tools.doctor import causes, follow, parts
 from tools.doctor.config import Place, place
 from tools.doctor.finding import Finding
 
+STDERR_S = 0.5
 # What others follow from comes before them.
 CHECKS = (
     parts.docker,
@@ -30,10 +33,13 @@ def main() -> int:
     parser.add_argument(
         "--patience", type=float, default=15.0, help="seconds to wait for telemetry to arrive"
     )
+    where = place(parser.parse_args().patience)
+    stderr = StandardError(is_of_core)  # whose words are in the findings
     bad = []
-    for finding in examine(place(parser.parse_args().patience)):
+    for finding in examine(where):
         print(finding, flush=True)  # noqa: T201
         bad += [finding.name] if finding.state == "FAIL" else []
+    stderr.close(STDERR_S)
     print(f"Begin with {bad[0]}: the line says what to do." if bad else "All is well.")  # noqa: T201
     return 1 if bad else 0
 

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tools.doctor.config import COMPOSE_S, Place
 from tools.doctor.finding import Finding, failed, ok, skipped
 from tools.doctor.jaeger import Jaeger
+from tools.doctor.tls import Refusals, remedy
 from tools.prometheus import Prometheus
 from tools.web import Answer, ask, within
 
@@ -25,12 +26,13 @@ def page(place: Place) -> Iterator[Finding]:
     began_s = time.time()
     pages = measured(place, "marketplace", PAGES) or 0
     delivered = {service: _fresh(place, service, began_s) for service in place.services}
+    refusals = Refusals(place)
     try:
         answer = _sampled(f"http://{place.services['marketplace'].address}/")
     except OSError:
         yield skipped("page", "not requested: the shop does not answer")
         return
-    yield _served(place, answer)
+    yield _served(place, answer, refusals)
     yield _moved(place, pages)
     trace_id = _trace_id(answer)
     if not trace_id:
@@ -79,10 +81,13 @@ def _trace_id(answer: Answer) -> str:
     return trace_id if int(flags, 16) & SAMPLED else ""
 
 
-def _served(place: Place, answer: Answer) -> Finding:
+def _served(place: Place, answer: Answer, refusals: Refusals) -> Finding:
     if answer.status != OK:
         return failed("page", f"the shop answered {answer.status}", f"read {place.log_of('marketplace')}")
     if "Recommendations are not available now" in answer.text:
+        if refusal := refusals.first():
+            words = "it came without recommendations: {} refuses the other's certificate: {}"
+            return failed("page", words.format(*refusal), remedy(place, refusal))
         todo = f"look at the trace, and read {place.log_of('recommendations')}; make heal ends all faults"
         return failed("page", "it came without recommendations", todo)
     return ok("page", "the shop answered it, with recommendations")

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from tools.doctor import tls
 from tools.doctor.config import Place
 from tools.doctor.finding import Finding, failed, ok, skipped
 from tools.doctor.jaeger import Jaeger
 from tools.prometheus import Prometheus
-from tools.run.ports import listens, serves_grpc
+from tools.run.ports import listens
 from tools.web import ask, ask_json, within
 
 OK = 200
@@ -46,8 +47,13 @@ def recommendations(place: Place) -> Iterator[Finding]:
     if not listens(port):
         words = f"{port.address}: nobody listens"
         yield failed("recommendations", words, _start(place, "recommendations"))
-    elif serves_grpc(port, place.tls, place.name):
-        yield ok("recommendations", f"{port.address} is SERVING")
+        return
+    fault, refusal = tls.health(place)
+    if not fault:
+        yield ok("recommendations", f"{port.address} is SERVING{' over TLS' if place.tls else ''}")
+    elif refusal:
+        words = f"{port.address}: the TLS handshake fails: {refusal[1]}"
+        yield failed("recommendations", words, tls.remedy(place, refusal))
     else:
         todo = f"it stops or is stuck: read {place.log_of('recommendations')}, then start it again"
         yield failed("recommendations", f"{port.address}: its health is not SERVING", todo)

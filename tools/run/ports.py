@@ -61,16 +61,22 @@ def listens(port: Port) -> bool:
 def serves_grpc(port: Port, tls: Files | None = None, name: str = "") -> bool:
     """Whether gRPC's health service says SERVING; over TLS, to a client with the files, for the name."""
     # A channel that found the port closed would wait a second before it tries again.
-    if not listens(port):
-        return False
+    return listens(port) and not health_fault(port, tls, name)
+
+
+def health_fault(port: Port, tls: Files | None, name: str) -> str:
+    """Why gRPC's health service does not say SERVING: its answer, or gRPC's details; "" when it does."""
     options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", name)] if tls else CHANNEL_OPTIONS
     with channel(port.address, tls, options) as made:
         try:
             check = HealthStub(made).Check  # type: ignore[attr-defined]
             answer = check(HealthCheckRequest(), timeout=TIMEOUT_S)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == HealthCheckResponse.SERVING)
+        except grpc.RpcError as error:
+            return error.details() or str(error.code().name)
+    status = answer.status
+    return (
+        "" if status == HealthCheckResponse.SERVING else str(HealthCheckResponse.ServingStatus.Name(status))
+    )
 
 
 def serves_http(port: Port) -> bool:
