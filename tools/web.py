@@ -1,14 +1,15 @@
 """HTTP for the tools: short timeouts, and never through a proxy."""
 
 import json
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
 from typing import Any, TypeVar
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 TIMEOUT_S = 5.0
 POLL_S = 0.2
@@ -25,10 +26,16 @@ class Answer:
     text: str
 
 
-def ask(url: str, timeout_s: float = TIMEOUT_S) -> Answer:
-    """GET the address. Raises OSError when there is no answer."""
+def ask(
+    url: str,
+    timeout_s: float = TIMEOUT_S,
+    headers: Mapping[str, str] | None = None,
+    context: ssl.SSLContext | None = None,
+) -> Answer:
+    """GET the address, over https with the context. Raises OSError when there is no answer."""
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
     try:
-        with build_opener(ProxyHandler({})).open(url, timeout=timeout_s) as answer:
+        with opener.open(Request(url, headers=dict(headers or {})), timeout=timeout_s) as answer:  # noqa: S310
             return Answer(answer.status, answer.headers, answer.read().decode(errors="replace"))
     except HTTPError as error:
         with error:

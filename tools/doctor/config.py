@@ -10,10 +10,11 @@ from pydantic import Field
 
 from services.marketplace.config import Settings as Marketplace
 from services.recommendations.config import Settings as Recommendations
-from services.settings import load
+from services.settings import ServiceSettings, load
 from services.tls import Files
 from tools.run.config import Settings as Pair
 from tools.run.ports import Port
+from tools.scrape import Endpoint
 
 COMPOSE_S = 30.0
 
@@ -41,6 +42,7 @@ class Place:
     name: str
     services: dict[str, Port]
     metrics: dict[str, Port]
+    guarded: ServiceSettings
     prometheus: str
     prometheus_expected: bool
     jaeger: str
@@ -62,6 +64,10 @@ class Place:
     def traces_variable(self) -> str:
         """The variable that says where the services send traces."""
         return "OTLP_ENDPOINT" if self.composed else self.otlp.variable
+
+    def endpoint(self, service: str) -> Endpoint:
+        """A service's /metrics."""
+        return Endpoint(self.metrics[service].address, self.guarded)
 
     def log(self, service: str) -> Path:
         """The file of a service's log, where compose does not run it."""
@@ -102,6 +108,7 @@ def place(patience_s: float) -> Place:
                 "RECOMMENDATIONS_METRICS_PORT", own.bind_host, recommendations.recommendations_metrics_port
             ),
         },
+        guarded=own,
         prometheus=f"http://127.0.0.1:{own.prometheus_port}",
         prometheus_expected=composed or shutil.which("prometheus") is not None,
         jaeger=str(shop.jaeger_ui_url or f"http://127.0.0.1:{own.jaeger_ui_port}").rstrip("/"),

@@ -53,7 +53,7 @@ def _fresh(place: Place, service: str, began_s: float) -> float:
 def measured(place: Place, service: str, name: str, since_s: float = 0) -> float | None:
     """The sum of a metric of the service, from itself, else from a scrape since then (s), or None."""
     try:
-        text = ask(f"http://{place.metrics[service].address}/metrics").text
+        text = place.endpoint(service).read()
     except OSError:
         try:
             series = f'{name}{{job="{service}"}}'
@@ -108,9 +108,7 @@ def _moved(place: Place, before: float) -> Finding:
         return ok("metrics", f"{PAGES} counted it")
     todo = "see that Prometheus scrapes the shop (scrape, above)"
     if not place.composed:
-        todo = (
-            f"see that {place.metrics['marketplace'].address}/metrics answers, or {todo.removeprefix('see ')}"
-        )
+        todo = f"see that {place.endpoint('marketplace').url} answers, or {todo.removeprefix('see ')}"
     return failed("metrics", f"{PAGES} did not move", todo)
 
 

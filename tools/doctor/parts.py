@@ -105,6 +105,8 @@ def _target(place: Place, job: str, targets: list[dict[str, Any]]) -> Finding:
     todo = f"start {job} ({place.start})"
     if not place.composed:
         todo += f"; if it runs, compare {place.metrics[job].variable} with prometheus.yml"
+    if place.endpoint(job).is_guarded:
+        todo += "; METRICS_* are set: the job in prometheus.yml needs tls_config, authorization or both"
     return failed("scrape", words, todo, job)
 
 

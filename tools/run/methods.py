@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 
 from observability.signals.tracing import SERVER_FAULTS
 from tools.run.traces import Span, Trace
-from tools.web import ask
+from tools.scrape import Endpoint
 
 EVERY_S = 5.0
 READS = 60  # five minutes
@@ -84,10 +84,10 @@ class Method:
 
 
 class Recent:
-    """Reads /metrics of each service (its name to host:port) every few seconds, until it is closed."""
+    """Reads /metrics of each service, by its name, every few seconds, until it is closed."""
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
-        self._addresses = addresses
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
         self._lock = threading.Lock()
         self._reads: deque[tuple[float, Values]] = deque([(time.monotonic(), {})], READS + 1)
         self._stop = threading.Event()
@@ -121,9 +121,9 @@ class Recent:
     def _read(self) -> Values:
         """All values now; those of a service that does not answer are as they were."""
         before, values = self._reads[-1][1], defaultdict[Place, float](float)
-        for service, address in self._addresses.items():
+        for service, endpoint in self._endpoints.items():
             try:
-                text = ask(f"http://{address}/metrics").text
+                text = endpoint.read()
             except OSError:
                 values.update({place: value for place, value in before.items() if place.service == service})
                 continue

@@ -15,6 +15,7 @@ from tools.run.kept import Kept
 from tools.run.methods import Recent, calls
 from tools.run.traces import Span, Trace
 from tools.run.why import Usual, why
+from tools.scrape import Endpoint
 
 SHOWN = 100
 MAX_LOG_BYTES = 8 * 1024 * 1024  # of a file, from its end
@@ -37,12 +38,17 @@ HEADERS = {
 class Page:
     """Serves, on its own threads, until it is closed. The port must be free.
 
-    metrics has the host:port of each service's /metrics, logs the files of log lines; shop is the address of
-    the shop.
+    metrics has each service's /metrics, logs the files of log lines; shop is the address of the shop.
     """
 
     def __init__(
-        self, kept: Kept, host: str, port: int, metrics: Mapping[str, str], logs: Sequence[Path], shop: str
+        self,
+        kept: Kept,
+        host: str,
+        port: int,
+        metrics: Mapping[str, Endpoint],
+        logs: Sequence[Path],
+        shop: str,
     ) -> None:
         self._recent = Recent(metrics)
         app = create_app(kept, self._recent, logs, shop)

@@ -32,6 +32,7 @@ from tools.run.processes import (
     watch,
 )
 from tools.run.terminal import TracePrinter
+from tools.scrape import Endpoint
 
 DIRECTORY = Path("var")
 SERVICES = ("recommendations", "marketplace")
@@ -42,9 +43,9 @@ AFTER_GRACE_S = 1.3  # what a service may take to deliver its telemetry and end
 ANNOUNCEMENT = """\
 The bookshop is open.
   shop                       http://{ports.shop.address}
-  its metrics                http://{ports.shop_metrics.address}/metrics
+  its metrics                {metrics[marketplace].url}
   recommendations (gRPC)     {ports.recommendations.address}
-  its metrics                http://{ports.recommendations_metrics.address}/metrics
+  its metrics                {metrics[recommendations].url}
   Prometheus                 {prometheus}
   traces                     {traces}
   traces in a browser        {page}
@@ -93,8 +94,8 @@ class Pair:
             Port("RECOMMENDATIONS_METRICS_PORT", own.bind_host, recommendations.recommendations_metrics_port),
         )
         self._metrics = {
-            "marketplace": self._ports.shop_metrics.address,
-            "recommendations": self._ports.recommendations_metrics.address,
+            "marketplace": Endpoint(self._ports.shop_metrics.address, marketplace),
+            "recommendations": Endpoint(self._ports.recommendations_metrics.address, recommendations),
         }
 
     def run(self, stop: StopRequests, *, quiet: bool) -> None:
@@ -114,6 +115,7 @@ class Pair:
             sys.stdout.write(
                 ANNOUNCEMENT.format(
                     ports=self._ports,
+                    metrics=self._metrics,
                     prometheus=words,
                     traces=where.words,
                     page=page,
@@ -157,8 +159,10 @@ class Pair:
         return {"JAEGER_UI_URL": os.environ.get("JAEGER_UI_URL") or url, **variables}, url
 
 
-def start_prometheus(port: Port, targets: Mapping[str, str], directory: Path) -> tuple[Process | None, str]:
-    """Start it, where it is on PATH, against the targets (job name to address). It, and where it is."""
+def start_prometheus(
+    port: Port, targets: Mapping[str, Endpoint], directory: Path
+) -> tuple[Process | None, str]:
+    """Start it, where it is on PATH, against the targets, by the job's name. It, and where it is."""
     program = shutil.which("prometheus")
     if program is None:
         return None, "not started: not on PATH"
@@ -178,7 +182,7 @@ def start_prometheus(port: Port, targets: Mapping[str, str], directory: Path) ->
     return Process("prometheus", command, os.environ, directory), f"http://{port.address}"
 
 
-def prometheus_configuration(targets: Mapping[str, str]) -> str:
+def prometheus_configuration(targets: Mapping[str, Endpoint]) -> str:
     """What Prometheus reads; JSON is YAML too."""
-    jobs = [{"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()]
+    jobs = [target.job(job) for job, target in targets.items()]
     return json.dumps({"global": {"scrape_interval": SCRAPE_INTERVAL}, "scrape_configs": jobs}, indent=2)

@@ -6,7 +6,13 @@ from contextlib import closing
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
+from services.settings import ServiceSettings
 from tools.run.methods import Method, Recent
+from tools.scrape import Endpoint
+
+
+def endpoint(port: int) -> Endpoint:
+    return Endpoint(f"127.0.0.1:{port}", ServiceSettings())
 
 
 class Metrics:
@@ -34,7 +40,7 @@ def metrics(request: pytest.FixtureRequest) -> Iterator[Metrics]:
         f"grpc_{side}_handling_seconds", "durations", labels, buckets=[0.1, 0.2, 0.4], registry=registry
     )
     server, thread = start_http_server(0, "127.0.0.1", registry)
-    with closing(Recent({"shop": f"127.0.0.1:{server.server_port}", "gone": "127.0.0.1:1"})) as recent:
+    with closing(Recent({"shop": endpoint(server.server_port), "gone": endpoint(1)})) as recent:
         yield Metrics(recent, handled, seconds)
     server.shutdown()
     server.server_close()

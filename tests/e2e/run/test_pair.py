@@ -17,13 +17,16 @@ import pytest
 from observability.testing import eventually
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
+from services.settings import ServiceSettings
 from tests.e2e.processes import ROOT, free_ports
 from tests.e2e.run.running import STOP_S, RunningPair, get
 from tools.certs import VARIABLES, Authority
 from tools.run.pair import prometheus_configuration, start_prometheus
 from tools.run.ports import Port
+from tools.scrape import Endpoint
 
 Start = Callable[..., RunningPair]
+METRICS = {"CERT": "recommendations.pem", "KEY": "recommendations.key", "CLIENT_CA": "ca.pem"}
 
 
 def test_a_click_is_printed_as_one_trace_of_both_services(start: Start, ports: dict[str, str]) -> None:
@@ -181,6 +184,22 @@ def test_prometheus_scrapes_both_services_and_is_not_needed(start: Start, ports:
     assert pair.end(signal.SIGTERM) == 0
 
 
+def test_metrics_that_are_guarded(start: Start, ports: dict[str, str], tmp_path: Path) -> None:
+    """Behind TLS, certificates and a token, they are on the page of traces, and Prometheus scrapes them."""
+    Authority().write(tmp_path / "certs")
+    (tmp_path / "token").write_text("a-token-of-the-test\n")
+    files = {f"METRICS_{name}_FILE": str(tmp_path / "certs" / file) for name, file in METRICS.items()}
+    pair = start("--quiet", **files, METRICS_TOKEN_FILE=str(tmp_path / "token")).wait_until_ready()
+    assert (
+        f"its metrics                https://127.0.0.1:{ports['MARKETPLACE_METRICS_PORT']}/metrics"
+        in pair.out
+    )
+    assert get(ports["MARKETPLACE_PORT"], "/")[0] == 200
+    eventually(lambda: "GET /</" in get(ports["TRACES_PORT"], "/methods")[1], 30)
+    if shutil.which("prometheus"):
+        eventually(lambda: '"2"]' in get(ports["PROMETHEUS_PORT"], "/api/v1/query?query=sum(up)")[1], 30)
+
+
 @pytest.mark.skipif(
     not shutil.which("prometheus"), reason="needs Prometheus; with it on PATH, run this again"
 )
@@ -201,5 +220,6 @@ def test_without_prometheus_the_words_say_so(tmp_path: Path, monkeypatch: pytest
 
 def test_each_service_is_a_job() -> None:
     """The configuration names each service's metrics under the service's name."""
-    jobs = json.loads(prometheus_configuration({"marketplace": "127.0.0.1:9101"}))["scrape_configs"]
+    targets = {"marketplace": Endpoint("127.0.0.1:9101", ServiceSettings())}
+    jobs = json.loads(prometheus_configuration(targets))["scrape_configs"]
     assert jobs == [{"job_name": "marketplace", "static_configs": [{"targets": ["127.0.0.1:9101"]}]}]
