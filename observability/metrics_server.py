@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedIOBase
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -116,6 +117,7 @@ class _Handler(WSGIRequestHandler):
     def setup(self) -> None:
         """Make the TLS handshake, if there is one."""
         super().setup()
+        self.wfile = _Writer(self.connection)
         if isinstance(self.connection, ssl.SSLSocket):
             self.connection.do_handshake()
 
@@ -125,3 +127,20 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+class _Writer(BufferedIOBase):
+    """Writes to a client. One that goes, over TLS or not, is an error that wsgiref does not print."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            self._client.sendall(data)
+        except OSError as error:
+            raise ConnectionAbortedError from error
+        return len(data)

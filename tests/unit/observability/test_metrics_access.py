@@ -2,6 +2,8 @@
 
 import socket
 import ssl
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPSConnection
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from observability import metrics_server
 from observability.metrics_server import MOST_CLIENTS
 from observability.testing import MemoryTelemetry, eventually
 from tests.unit.observability.test_metrics_server import ASKED, threads
@@ -101,8 +104,11 @@ def silent_after_the_handshake(plain: socket.socket, folder: Path) -> socket.soc
 
 
 @pytest.mark.parametrize("begin", [silent, half_a_hello, silent_after_the_handshake])
-def test_silent_clients_take_no_scrape_away(serve: Serve, folder: Path, begin: Any) -> None:
+def test_silent_clients_take_no_scrape_away(
+    serve: Serve, folder: Path, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However far they come, one that scrapes is answered at once, and there are few threads."""
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 60)
     port = serve(ssl_context=server_context(folder))
     with ExitStack() as stack:
         for _ in range(5 * MOST_CLIENTS):
@@ -142,6 +148,33 @@ def test_both_and_as_functions(serve: Serve, folder: Path, capfd: pytest.Capture
     contexts.append(context)
     assert scrape(port, client_context(folder), Authorization=good)[0] == 200
     assert TOKEN not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("is_tls", [True, False])
+def test_a_client_that_goes(
+    serve: Serve, folder: Path, is_tls: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is printed of one that goes before its answer, and the next is answered."""
+    is_in, go_on = threading.Event(), threading.Event()
+
+    def tokens() -> list[str]:
+        is_in.set()
+        go_on.wait(30)
+        return [TOKEN]
+
+    port = serve(ssl_context=server_context(folder) if is_tls else None, tokens=tokens)
+    client = socket.create_connection(("localhost", port), timeout=30)
+    if is_tls:
+        client = silent_after_the_handshake(client, folder)
+    client.sendall(ASKED[:-2] + f"Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+    assert is_in.wait(30)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    client.close()
+    go_on.set()
+    context = client_context(folder) if is_tls else None
+    assert scrape(port, context, Authorization=f"Bearer {TOKEN}")[0] == 200
+    eventually(lambda: threads() == 0)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
