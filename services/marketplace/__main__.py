@@ -42,7 +42,7 @@ class ShopServer(BaseApplication):
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
             "logger_class": "services.marketplace.worker.PlainLogger",
             "control_socket_disable": True,
-            "forwarded_allow_ips": "",  # nobody's SCRIPT_NAME and X-Forwarded-Proto are believed
+            "forwarded_allow_ips": "",  # gunicorn believes nobody; front.proxies does, whom it may
             "when_ready": _take_signals,
             "post_worker_init": self._worker.open,
             "worker_exit": self._worker.end,

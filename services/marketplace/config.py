@@ -1,9 +1,11 @@
 """The configuration of the shop."""
 
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, HttpUrl, field_validator, model_validator
 
+from services.marketplace.front.proxies import Proxies
 from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
 from services.tls import Files
 
@@ -36,7 +38,7 @@ class Settings(ServiceSettings):
         800, ge=1, le=100_000, description="Connections to the shop at once; more are closed"
     )
     marketplace_client_connections: int = Field(
-        200, ge=1, le=100_000, description="The same, of one address; behind a proxy, all are the proxy's"
+        200, ge=1, le=100_000, description="The same, of one address that is not of `TRUSTED_PROXIES`"
     )
     marketplace_frozen_s: int = Field(
         10, ge=2, le=600, description="Seconds after which a worker process that hangs is replaced"
@@ -44,6 +46,17 @@ class Settings(ServiceSettings):
     allowed_hosts: str = Field(
         "",
         description="The shop's names, with commas between; others are answered with 400. Unset: any",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Proxies before the shop, as addresses or networks with commas between: their "
+        "`X-Forwarded-For`, `-Proto` and `-Host` are believed. Unset: nobody's",
+    )
+    hsts_s: int = Field(
+        31_536_000,
+        ge=0,
+        description="Seconds, a year, for which browsers that came by https may not come by http "
+        "(`Strict-Transport-Security`); 0 ends that",
     )
     database_url: str = Field(
         "sqlite:///var/marketplace.sqlite3",
@@ -95,6 +108,18 @@ class Settings(ServiceSettings):
         urlsplit(url).port  # noqa: B018 (it raises ValueError if the port is no number)
         return url
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_proxies(cls, text: str) -> str:
+        for network in _parts(text):
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(
+                    f"must be addresses or networks such as 10.1.0.0/16, with commas between ({error})"
+                ) from None
+        return text
+
     @model_validator(mode="after")
     def _whole(self) -> "Settings":
         if (self.recommendations_cert_file is None) != (self.recommendations_key_file is None):
@@ -126,9 +151,18 @@ class Settings(ServiceSettings):
     @property
     def hosts(self) -> frozenset[str]:
         """The names of the shop, in lower case."""
-        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
+        return frozenset(_parts(self.allowed_hosts.lower()))
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies that are believed."""
+        return tuple(ip_network(network) for network in _parts(self.trusted_proxies))
 
     @property
     def recommendations_target(self) -> str:
         """Where gRPC finds recommendations."""
         return f"{self.recommendations_host}:{self.recommendations_port}"
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

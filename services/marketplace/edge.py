@@ -37,6 +37,8 @@ def _start() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers.update(HEADERS)
+    if request.is_secure:  # over plain http, browsers must ignore it (RFC 6797)
+        response.headers["Strict-Transport-Security"] = f"max-age={current_shop().settings.hsts_s}"
     timing = f"total;dur={(time.perf_counter() - g.started_s) * 1e3:.1f}"
     if "recommendations_s" in g:
         timing += f", recommendations;dur={g.recommendations_s * 1e3:.1f}"

@@ -107,6 +107,7 @@ class Worker:
             connections=settings.marketplace_connections,
             client_connections=settings.marketplace_client_connections,
             request_s=settings.marketplace_request_s,
+            proxies=settings.proxies,
         )
         worker.open(limits, settings.marketplace_wait_ms / 1e3, self._metrics.refuse)
         self._metrics.watch(worker.front)

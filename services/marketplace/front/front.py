@@ -19,6 +19,7 @@ from typing import Any
 from services.marketplace.front.connection import Connection, Refused
 from services.marketplace.front.lane import Lane
 from services.marketplace.front.listening import let_nobody_connect
+from services.marketplace.front.proxies import Proxies, is_one
 
 BUSY = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "queue_full", hang_up=False)
 PROBES = (b"GET /livez ", b"GET /readyz ")
@@ -33,13 +34,17 @@ FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 @dataclass(frozen=True)
 class Limits:
-    """What the front allows: threads that make pages, requests that wait for them, connections, seconds."""
+    """What the front allows: threads that make pages, requests that wait for them, connections, seconds.
+
+    What comes through one of the proxies is of many clients: client_connections is not for these.
+    """
 
     threads: int
     queue: int
     connections: int
     client_connections: int
     request_s: float
+    proxies: Proxies = ()
 
 
 class Front:
@@ -141,7 +146,8 @@ class Front:
 
     def _let_in(self, connection: Connection) -> None:
         client = connection.address[0]
-        if self._of_client[client] >= self._limits.client_connections:
+        is_full = self._of_client[client] >= self._limits.client_connections
+        if is_full and not is_one(self._limits.proxies, client):
             self._refused("client_connections")
             connection.sock.close()
         elif len(self.connections) >= self._limits.connections:
