@@ -58,6 +58,12 @@ def access(ssl_context: Any, tokens: Any) -> None:
     must(are_good and len(tokens) > 0, "tokens", what, type(tokens))
 
 
+def public_endpoint(got: object) -> None:
+    """Raise ValueError unless it is True, False, None, or a function."""
+    is_right = got is None or isinstance(got, bool) or callable(got)
+    must(is_right, "public_endpoint", "True, False or a function", got)
+
+
 def flag(name: str, got: object) -> None:
     """Raise ValueError unless it is True or False."""
     must(isinstance(got, bool), name, "True or False", got)

@@ -16,6 +16,7 @@ from observability.call import OTHER, Failure
 from observability.flask_response import Response
 from observability.flask_spans import Exchange, FlaskSpans, with_trace
 from observability.journal import Journal
+from observability.propagation import Callers
 from observability.request import SERVER_ERROR, Endpoint, Request
 
 if TYPE_CHECKING:
@@ -31,13 +32,20 @@ logger = logging.getLogger(__name__)
 class HttpEdge:
     """Observes the requests of Flask applications.
 
-    excluded_urls are regular expressions, with commas between them; requests whose address matches one are
-    counted, but neither traced nor logged.
+    callers says whose traces are continued; excluded_urls are regular expressions, with commas between them:
+    requests whose address matches one are counted, but neither traced nor logged.
     """
 
-    def __init__(self, journal: Journal, tracer_provider: TracerProvider, excluded_urls: str = "") -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        tracer_provider: TracerProvider,
+        callers: Callers,
+        excluded_urls: str = "",
+    ) -> None:
         self._journal = journal
         self._tracer_provider = tracer_provider
+        self._callers = callers
         self._excluded_urls: ExcludeList | None = None
         try:
             if excluded_urls:
@@ -61,7 +69,7 @@ class HttpEdge:
                 "%s is instrumented already, by OpenTelemetry or another Telemetry: that makes its spans", app
             )
         else:
-            spans = FlaskSpans(self._tracer_provider, _key(self._journal))
+            spans = FlaskSpans(self._tracer_provider, self._callers, _key(self._journal))
             setattr(app, MARK, True)
         app.wsgi_app = ObservedApp(app, self._journal, spans, self._excluded_urls)  # type: ignore[method-assign]
 
@@ -133,7 +141,7 @@ class ObservedApp:
             is_static = self._has_static and request.endpoint == "static"
             self._know(exchange, route, is_quiet=is_static or self._is_quiet(exchange, request.path))
             if self._spans is not None and not exchange.record.endpoint.quiet:
-                self._spans.start()
+                self._spans.start(exchange)
                 otel_context.attach(exchange.context)  # until the request is answered
         except Exception:
             self.failed()

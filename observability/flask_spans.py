@@ -4,7 +4,7 @@ Convention: https://opentelemetry.io/docs/specs/semconv/http/http-spans/
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.propagate import extract
 from opentelemetry.trace import (
     INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
+    Link,
     NonRecordingSpan,
     NoOpTracer,
     NoOpTracerProvider,
@@ -41,12 +43,14 @@ from opentelemetry.util.http import (
 from werkzeug.exceptions import HTTPException
 
 from observability.call import OTHER
+from observability.propagation import Bounded, Callers, joined, shown
 from observability.request import Request
 from observability.signals.spans import SCHEMA_URL
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+HEADERS = Bounded(wsgi_getter)
 STABLE_NAMES = {
     "http.method": "http.request.method",
     "http.scheme": "url.scheme",
@@ -89,11 +93,11 @@ class FlaskSpans:
     late or never when another hook ends a request, would raise into requests, and may leave a span current.
     """
 
-    def __init__(self, provider: TracerProvider, key: str) -> None:
+    def __init__(self, provider: TracerProvider, callers: Callers, key: str) -> None:
         self.wsgi_app: Any = None
         self._describe: Callable[[], None]
         self._leave: Callable[[BaseException | None], None]
-        self._tracer = FlaskTracer(provider, key)
+        self._tracer = FlaskTracer(provider, callers, key)
         FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
             self,
             tracer_provider=self._tracer,
@@ -111,20 +115,22 @@ class FlaskSpans:
         """Take the hook that undoes it."""
         self._leave = hook
 
-    def start(self) -> None:
+    def start(self, exchange: Exchange) -> None:
         """Start the span of Flask's current request."""
-        with suppress(HTTPException):  # it looks at the address, whose host Flask may not trust
-            self._describe()
-            self._leave(None)
+        exchange.context = otel_context.get_current()
+        # The instrumentation reads the headers itself, without bounds, unless it finds a span.
+        found = set_span_in_context(NonRecordingSpan(INVALID_SPAN_CONTEXT), exchange.context)
+        token = otel_context.attach(found)
+        try:
+            with suppress(HTTPException):  # it looks at the address, whose host Flask may not trust
+                self._describe()
+                self._leave(None)
+        finally:
+            otel_context.detach(token)
 
     def start_late(self, exchange: Exchange) -> None:
         """Start the span of a request that has not come to the application."""
-        environ, context, kind = exchange.environ, exchange.context, SpanKind.INTERNAL
-        if get_current_span(context) is INVALID_SPAN:
-            context, kind = extract(environ, context, wsgi_getter), SpanKind.SERVER
-        self._tracer.start(
-            exchange, exchange.record.method, context, kind, collect_request_attributes(environ)
-        )
+        self._tracer.start(exchange, exchange.record.method, collect_request_attributes(exchange.environ))
 
     def answered(self, exchange: Exchange, headers: Any) -> None:
         """Put on the span what is known of the response, but for its status, which the record has."""
@@ -140,7 +146,8 @@ class FlaskSpans:
 class FlaskTracer(NoOpTracerProvider, NoOpTracer):
     """The tracer that the instrumentation is given: what it gets is not the span, but one that it may end."""
 
-    def __init__(self, provider: TracerProvider, key: str) -> None:
+    def __init__(self, provider: TracerProvider, callers: Callers, key: str) -> None:
+        self._callers = callers
         self._provider = provider
         self._key = key
         self._tracer: Tracer
@@ -162,19 +169,17 @@ class FlaskTracer(NoOpTracerProvider, NoOpTracer):
     def start_span(
         self,
         name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
+        context: Context | None = None,  # noqa: ARG002 (start knows it better)
+        kind: SpanKind = SpanKind.INTERNAL,  # noqa: ARG002
         attributes: Any = None,
         *_: Any,
         **__: Any,
     ) -> Span:
         """Start the span of Flask's current request."""
-        span = self.start(request.environ[self._key], name, context or Context(), kind, attributes)
+        span = self.start(request.environ[self._key], name, attributes)
         return NonRecordingSpan(span.get_span_context())
 
-    def start(
-        self, exchange: Exchange, name: str, context: Context, kind: SpanKind, attributes: Mapping[str, Any]
-    ) -> Span:
+    def start(self, exchange: Exchange, name: str, attributes: Mapping[str, Any]) -> Span:
         """Start the span of a request, from when it came."""
         record = exchange.record
         if record.endpoint.route == OTHER:  # the instrumentation has a name for every path that is made up
@@ -183,9 +188,21 @@ class FlaskTracer(NoOpTracerProvider, NoOpTracer):
         attributes = _stable(attributes) | _from_request(exchange)
         if self._shows_headers:
             attributes |= collect_custom_request_headers_attributes(exchange.environ)
-        record.span = self._tracer.start_span(name, context, kind, attributes, start_time=record.started_ns)
+        attributes = {key: shown(value) for key, value in attributes.items()}
+        context, kind = exchange.context, SpanKind.INTERNAL
+        links: Sequence[Link] = ()
+        if get_current_span(context) is INVALID_SPAN:
+            context, links = self._joined(exchange)
+            kind = SpanKind.SERVER
+        record.span = self._tracer.start_span(name, context, kind, attributes, links, record.started_ns)
         exchange.context = set_span_in_context(record.span, context)
         return record.span
+
+    def _joined(self, exchange: Exchange) -> tuple[Context, Sequence[Link]]:
+        """What the request's span starts in, by the caller's headers, and what it is linked to."""
+        extracted = extract(exchange.environ, exchange.context, HEADERS)
+        is_trusted = self._callers.are_trusted(exchange.record)
+        return joined(extracted, exchange.context, is_trusted=is_trusted)
 
 
 def with_trace(headers: Any, span: Span, context: Context) -> Any:

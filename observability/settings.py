@@ -1,6 +1,6 @@
-"""OpenTelemetry's variables, by its specification's rules: what cannot be read is warned of and ignored.
+"""OpenTelemetry's variables, and one of ours, by its specification's rules.
 
-Rules: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+What cannot be read is warned of and ignored. Rules: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
 
 import logging
@@ -73,6 +73,7 @@ class Settings:
     old_rpc_names: bool
     excluded_services: tuple[str, ...]
     excluded_urls: str
+    public_endpoint: bool
 
 
 def read() -> Settings:
@@ -89,6 +90,7 @@ def read() -> Settings:
         old_rpc_names="rpc/dup" in _words("OTEL_SEMCONV_STABILITY_OPT_IN"),
         excluded_services=_words("OTEL_PYTHON_GRPC_EXCLUDED_SERVICES"),
         excluded_urls=_text("OTEL_PYTHON_FLASK_EXCLUDED_URLS") or _text("OTEL_PYTHON_EXCLUDED_URLS"),
+        public_endpoint=_boolean("OBSERVABILITY_PUBLIC_ENDPOINT"),
     )
 
 

@@ -29,6 +29,7 @@ from observability.grpc.server import ServerInterceptor
 from observability.grpc.target import address_of
 from observability.journal import Journal
 from observability.metrics_server import MetricsServer
+from observability.propagation import Callers, PublicEndpoint
 from observability.settings import read, sampler, span_limits
 from observability.signals import exporters
 from observability.signals.export import ExportQueue, SpanQueue
@@ -68,6 +69,9 @@ class Telemetry:
     - exclude: a condition of opentelemetry.instrumentation.grpc.filters; methods that meet it are counted,
       but neither traced nor logged, as are health checks, reflection and what
       OTEL_PYTHON_GRPC_EXCLUDED_SERVICES names.
+    - public_endpoint: True where callers are strangers: their traces are not continued but linked, their
+      sampling and their baggage count for nothing. A function public_endpoint(record), of the record of the
+      call or request, says so of each. By default, OBSERVABILITY_PUBLIC_ENDPOINT decides, else nobody is one.
     - extra_labels: custom labels on the metrics of calls, by name, each from a bounded set.
     - metadata_attributes: keys of request metadata whose values become attributes of spans; a key that looks
       like a secret is redacted in any case. No other metadata is shown.
@@ -100,6 +104,7 @@ class Telemetry:
         registry: CollectorRegistry = REGISTRY,
         log_stream: TextIO | None = None,
         exclude: Exclude | None = None,
+        public_endpoint: PublicEndpoint | None = None,
         extra_labels: Mapping[str, ExtraLabel] | None = None,
         metadata_attributes: Collection[str] = (),
         buckets: Sequence[float] = BUCKETS_S,
@@ -115,6 +120,7 @@ class Telemetry:
         checks.bounds("http_buckets", buckets if http_buckets is None else http_buckets)
         checks.flag("convention_metrics", convention_metrics)
         checks.flag("message_sizes", message_sizes)
+        checks.public_endpoint(public_endpoint)
         checks.hooks(request_hook=request_hook, response_hook=response_hook, redact=redact)
         self._settings = read()
         self.service = self._settings.service_name or service
@@ -143,9 +149,12 @@ class Telemetry:
         self.tracer_provider = tracer_provider or self._spans.provider  # type: ignore[attr-defined]
         self._lines = self._line_queue()
         self._stream = LogStream(log_stream or sys.stdout, self.service, self.tally, self._lines)
+        public = self._settings.public_endpoint if public_endpoint is None else public_endpoint
+        self._callers = Callers(public, self.tally)
         self._tracing = Tracing(
             self._spans,
             self.tally,
+            self._callers,
             metadata_attributes,
             old_names=self._settings.old_rpc_names,
             redaction=self._redaction,
@@ -276,7 +285,8 @@ class Telemetry:
             raise RuntimeError(f"{error}: it comes with grpc-flask-observability[flask]") from error
 
         self._metrics.view("http")
-        HttpEdge(self.journal, self.tracer_provider, self._settings.excluded_urls).instrument(app)
+        excluded = self._settings.excluded_urls
+        HttpEdge(self.journal, self.tracer_provider, self._callers, excluded).instrument(app)
 
     def capture_logs(self, level: str = "INFO") -> None:
         """Write the lines of Python's logging, from this level on, as JSON with the trace id.

@@ -9,6 +9,7 @@ import grpc
 
 from observability.call import OTHER, Method
 from observability.grpc.recorder import MAX_METHODS, Recorder
+from observability.propagation import shown
 
 KINDS = {
     (False, False): "unary",
@@ -183,7 +184,9 @@ class Handlers:
         """Record an RPC that gRPC itself answers; one that the server does not have is asked for by name."""
         known = None if asked else self._known.found(details.method)
         method = known[2] if known else self._recorder.method(OTHER, "unary")
-        call, _ = self._recorder.begin(method, details.invocation_metadata or (), asked=asked.lstrip("/"))
+        call, _ = self._recorder.begin(
+            method, details.invocation_metadata or (), asked=shown(asked.lstrip("/"))
+        )
         call.end(status, text, error)
 
     def _learn(self, path: str, handler: Any) -> tuple[Stand | None, Any, Method]:

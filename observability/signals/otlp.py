@@ -70,7 +70,7 @@ class Encoder:
 
 def _message(span: ReadableSpan) -> Message | None:
     context, parent, status = span.context, span.parent, span.status
-    if context is None or context.trace_state:
+    if context is None or context.trace_state or span.links:
         return None
     flags: int = Flags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
     if parent is not None and parent.is_remote:

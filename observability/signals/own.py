@@ -11,8 +11,8 @@ from observability.tally import Tally
 
 ENDS = ("queue_full", "shutdown")
 SIGNALS = (
-    "client", "exclude", "export", "hook", "http", "journal", "logs", "metrics", "redact", "server", "stack",
-    "tracing",
+    "client", "exclude", "export", "hook", "http", "journal", "logs", "metrics", "public_endpoint", "redact",
+    "server", "stack", "tracing",
 )  # fmt: skip
 # By name: what it says, its label, and the values that are there from the start, at zero.
 COUNTERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {

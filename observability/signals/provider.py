@@ -108,8 +108,8 @@ class CallSpans:
 
     def start(self, begin: Callable[[], Beginning]) -> Span:
         """A span that begins like this."""
-        name, parent, kind, attributes, started_ns = begin()
-        return self._tracer.start_span(name, parent, kind, attributes, start_time=started_ns)
+        name, parent, kind, attributes, started_ns, links = begin()
+        return self._tracer.start_span(name, parent, kind, attributes, links, started_ns)
 
     def light(self, begin: Callable[[], Beginning]) -> Span:
         """The same where is_light says so: it does not begin before somebody asks for it."""
@@ -231,6 +231,7 @@ def _has_room(limits: SpanLimits) -> bool:
     counts = (
         (limits.max_span_attributes, OUR_ATTRIBUTES),
         (limits.max_events, 1),
+        (limits.max_links, 1),
         (limits.max_event_attributes, OUR_EVENT_ATTRIBUTES),
     )
     return lengths == (None, None) and all(limit is None or limit >= ours for limit, ours in counts)

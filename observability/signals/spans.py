@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     INVALID_SPAN,
+    Link,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -33,6 +34,7 @@ class Beginning(NamedTuple):
     kind: SpanKind
     attributes: Mapping[str, Any]
     started_ns: int
+    links: Sequence[Link] = ()
 
 
 class LightSpan(Span):
@@ -180,19 +182,19 @@ class LightTracer:
                 span.opened(INVALID_SPAN.get_span_context(), NOTHING, INVALID_SPAN)
 
     def _opened(self, beginning: Beginning) -> tuple[SpanContext, Beginning, Span | None]:
-        name, parent, kind, attributes, started_ns = beginning
+        name, parent, kind, attributes, _, links = beginning
         above = get_current_span(parent).get_span_context()
         if above.is_valid:
             trace_id, flags = above.trace_id, above.trace_flags & TraceFlags.RANDOM_TRACE_ID
         else:
             trace_id = self._ids.generate_trace_id()
             flags = TraceFlags.RANDOM_TRACE_ID if self._ids.is_trace_id_random() else 0
-        result = self._sampler.should_sample(parent, trace_id, name, kind, dict(attributes), ())
+        result = self._sampler.should_sample(parent, trace_id, name, kind, dict(attributes), links)
         if result.decision.is_sampled():  # type: ignore[no-untyped-call]
             flags |= TraceFlags.SAMPLED
         span_id = self._ids.generate_span_id()
         context = SpanContext(trace_id, span_id, False, TraceFlags(flags), result.trace_state)
-        beginning = Beginning(name, parent, kind, result.attributes, started_ns)
+        beginning = beginning._replace(attributes=result.attributes)
         if not result.decision.is_recording():  # type: ignore[no-untyped-call]
             return context, beginning, NonRecordingSpan(context)
         # What a sampler has added may be anything, and more than the limits: the SDK's span has the rules.
@@ -201,9 +203,9 @@ class LightTracer:
 
     def make(self, context: SpanContext, beginning: Beginning) -> Span:
         """The SDK's span with those ids."""
-        name, parent, kind, attributes, started_ns = beginning
+        name, parent, kind, attributes, started_ns, links = beginning
         self._replay.of(context, attributes)
-        return self._tracer.start_span(name, parent, kind, attributes, start_time=started_ns)
+        return self._tracer.start_span(name, parent, kind, attributes, links, started_ns)
 
     def readable(
         self,
@@ -214,7 +216,7 @@ class LightTracer:
         ended_ns: int,
     ) -> ReadableSpan:
         """The span as exporters take it, for one that nobody has touched."""
-        name, parent, kind, given, started_ns = span.beginning
+        name, parent, kind, given, started_ns, links = span.beginning
         above = get_current_span(parent).get_span_context()
         made = ReadableSpan if events else PlainSpan
         return made(
@@ -224,6 +226,7 @@ class LightTracer:
             resource=self._resource,
             attributes={**given, **attributes},
             events=events,
+            links=links,
             kind=kind,
             status=status,
             start_time=started_ns,

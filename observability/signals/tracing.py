@@ -3,44 +3,45 @@
 Convention: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
 from opentelemetry.sdk.trace import Event
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from observability.call import FAULTS, MAX_DETAILS, Call, Failure, Metadata, Method, Record
+from observability.propagation import MAX_VALUES, METADATA, Callers, Sent, joined, shown
 from observability.signals.provider import CallSpans
 from observability.signals.redaction import REDACTED, Redaction
 from observability.signals.rich_status import error_info
 from observability.signals.spans import Beginning
 from observability.tally import Tally
 
+if TYPE_CHECKING:
+    from opentelemetry.propagators.textmap import TextMapPropagator
+
 PEERS = 1024
-HEADERS = 256
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 SERVER_FAULTS = FAULTS | {"DEADLINE_EXCEEDED"}
 SECRET = ("authorization", "cookie", "key", "password", "secret", "token", "-bin")
 BAGGAGE = "baggage"
 IDS = TraceContextTextMapPropagator()
 UNSET = Status(StatusCode.UNSET)
-HEADER = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 
 
 class Tracing:
     """The signal that makes spans: it starts them in the request's thread, and ends them from the records.
 
-    metadata_keys are the keys of request metadata whose values become attributes, as far as
-    redaction shows them; old_names adds the attributes of the conventions before the stable ones.
+    callers says whose traces are continued; metadata_keys are the keys of request metadata whose values
+    become attributes, as far as redaction shows them; old_names adds the attributes of the conventions
+    before the stable ones.
     """
 
     name = "tracing"
@@ -49,6 +50,7 @@ class Tracing:
         self,
         spans: CallSpans,
         tally: Tally,
+        callers: Callers,
         metadata_keys: Iterable[str],
         *,
         old_names: bool,
@@ -56,25 +58,33 @@ class Tracing:
     ) -> None:
         self._spans = spans
         self._tally = tally
+        self._callers = callers
         self._keys = [key.lower() for key in metadata_keys]
         self._old_names = old_names
         self._redaction = redaction
         self._propagator: TextMapPropagator | None = None
         self._is_w3c = False
-        self._headers = _Headers(tally)
+        self._headers = Sent(lambda: tally.failure(self.name))
         self._attributes = lru_cache(maxsize=PEERS)(self._attributes_of)
 
     def serve(self, call: Call) -> Context:
-        """Start a server's span, the child of the caller's; returns the context that the handler runs in."""
+        """Start a server's span, the child of the caller's, or linked to it if the caller is not trusted.
+
+        Returns the context that the handler runs in.
+        """
         current = otel_context.get_current()
         if current:  # the caller's span is the parent, or nobody's; all else that others put there stays
             current = set_span_in_context(INVALID_SPAN, current)
-        if self._spans.is_light and self._carries_ids_only(call.metadata):
-            call.span = self._spans.light(
-                lambda: self._beginning(call, IDS.extract(call.metadata, current, METADATA))
-            )
+        trusted = self._callers.are_trusted(call)
+        if self._spans.is_light and self._needs_ids_only(call.metadata, trusted):
+
+            def beginning() -> Beginning:
+                extracted = IDS.extract(call.metadata, current, METADATA)
+                return self._beginning(call, *joined(extracted, current, is_trusted=trusted))
+
+            call.span = self._spans.light(beginning)
             return set_span_in_context(call.span, current)
-        return self._start(call, self._extracted(call, current))
+        return self._start(call, *joined(self._extracted(call, current), current, is_trusted=trusted))
 
     def ask(self, call: Call) -> Context:
         """Start a client's span, and put what the server must know into the call's headers."""
@@ -95,13 +105,13 @@ class Tracing:
             self._tally.failure(self.name)
             return current
 
-    def _carries_ids_only(self, metadata: Metadata) -> bool:
-        """Whether all that can be extracted is the caller's span, which may wait until somebody asks."""
+    def _needs_ids_only(self, metadata: Metadata, trusted: bool) -> bool:
+        """Whether all that is to be extracted is the caller's span, which may wait until somebody asks."""
         propagator = propagate.get_global_textmap()
         if propagator is not self._propagator:
             self._propagator = propagator
             self._is_w3c = IDS.fields <= propagator.fields <= IDS.fields | {BAGGAGE}
-        return self._is_w3c and BAGGAGE not in [key for key, _ in metadata]
+        return self._is_w3c and not (trusted and BAGGAGE in [key for key, _ in metadata])
 
     def record(self, batch: Sequence[Record]) -> None:
         """End the spans of the batch; each stands alone."""
@@ -112,16 +122,16 @@ class Tracing:
             except Exception:
                 self._tally.failure(self.name)
 
-    def _start(self, call: Call, parent: Context) -> Context:
-        call.span = self._spans.start(lambda: self._beginning(call, parent))
+    def _start(self, call: Call, parent: Context, links: Sequence[Link] = ()) -> Context:
+        call.span = self._spans.start(lambda: self._beginning(call, parent, links))
         return set_span_in_context(call.span, parent)
 
-    def _beginning(self, call: Call, parent: Context) -> Beginning:
+    def _beginning(self, call: Call, parent: Context, links: Sequence[Link]) -> Beginning:
         method = call.method
         attributes = self._attributes(method, call.peer)
         if call.asked or self._keys:
             attributes = attributes | self._captured(call)
-        return Beginning(method.full_name, parent, KINDS[method.side], attributes, call.started_ns)
+        return Beginning(method.full_name, parent, KINDS[method.side], attributes, call.started_ns, links)
 
     def _end(self, record: Record, span: Span) -> None:
         attributes, status = self._ended(record) if isinstance(record, Call) else _request(record)
@@ -142,14 +152,14 @@ class Tracing:
         """The values of the allowed keys, under the convention's names; those of secrets are not shown."""
         captured: dict[str, Any] = {"rpc.method_original": call.asked} if call.asked else {}
         for key in self._keys:
-            values = [str(value) for name, value in call.metadata if name == key]
+            values = [str(value) for name, value in call.metadata if name == key][:MAX_VALUES]
             if not values:
                 continue
             name = f"rpc.request.header.{key}"
             if any(word in key for word in SECRET):
                 captured[name] = (REDACTED,)
             else:
-                captured[name] = tuple(utf8(self._redaction.shown(name, value)) for value in values)
+                captured[name] = tuple(utf8(shown(self._redaction.shown(name, value))) for value in values)
         return captured
 
     def _ended(self, call: Call) -> tuple[dict[str, Any], Status]:
@@ -218,44 +228,3 @@ def peer_attributes(peer: str) -> dict[str, str | int]:
     if port.isdecimal():
         attributes["network.peer.port"] = int(port)
     return attributes
-
-
-class _Metadata(Getter[Metadata]):
-    """Reads trace context from metadata: keys are lower case and may repeat, binary values are bytes."""
-
-    def get(self, carrier: Metadata, key: str) -> list[str] | None:
-        key = key.lower()
-        return [value for name, value in carrier if name == key and isinstance(value, str)] or None
-
-    def keys(self, carrier: Metadata) -> list[str]:
-        return [name for name, _ in carrier]
-
-
-class _Headers(Setter[list[tuple[str, str]]]):
-    """Collects what a propagator sends along; gRPC's metadata wants its keys in lower case.
-
-    What gRPC would refuse, and with it the call, stays behind and is counted as a failure.
-    """
-
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-
-    def set(self, carrier: list[tuple[str, str]], key: str, value: str) -> None:
-        try:
-            header = _header(key)
-            if not (value.isascii() and value.isprintable()):
-                raise ValueError(f"the value of a propagator's header {key!r} must be printable ASCII")
-            carrier.append((header, value))
-        except Exception:
-            self._tally.failure(Tracing.name)
-
-
-@lru_cache(maxsize=HEADERS)
-def _header(key: str) -> str:
-    lower = key.lower()
-    if not HEADER.fullmatch(lower):
-        raise ValueError(f"a propagator's header must be a key of gRPC's metadata, got {key!r}")
-    return lower
-
-
-METADATA = _Metadata()

@@ -569,7 +569,8 @@ def test_an_exporter_does_not_feed_itself(way: str, monkeypatch: pytest.MonkeyPa
 
 
 SIGNALS = {
-    "client", "exclude", "export", "hook", "http", "journal", "logs", "metrics", "redact", "server", "stack", "tracing",
+    "client", "exclude", "export", "hook", "http", "journal", "logs", "metrics", "public_endpoint", "redact", "server",
+    "stack", "tracing",
 }  # fmt: skip
 LOSSES = {
     "telemetry_records_dropped_total": {"queue_full", "shutdown"},
