@@ -22,7 +22,7 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run faults fault heal drill why doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference manifests protobufs lock clean
+.PHONY: help run faults fault heal drill why doctor certs test test-full test-stack test-all coverage bench conformance lint format dashboards reference manifests protobufs lock clean chaos
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -64,6 +64,9 @@ test-all: test test-full test-stack ## run all three
 
 coverage: $(STAMP) $(GENERATED) ## run all tests and show which lines they do not reach
 	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+chaos: $(STAMP) $(GENERATED) ## faults at random while people are in the shop (SEED= draws the same ones again, MINUTES=5)
+	$(PY) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write docs/cost.md (ARGS="--rounds 3 --only shipped")
 	PYTHONPATH=var/peers $(PY) -m benchmarks.cost $(ARGS)

@@ -9,19 +9,21 @@ from typing import NamedTuple
 
 PATHS = ("/", "/?category=science_fiction", "/?category=self_help", "/books", "/books/5")
 GIVE_UP_S = 10.0
+AGAIN_S = 0.05  # after a page that was not answered
 
 
 class Page(NamedTuple):
     """A page that somebody got: when it was asked for (seconds of time.monotonic), and how long it took.
 
     status is 0 if the shop did not answer. shows is what it recommends: "new" books, those of a moment ago
-    ("kept"), "none", or "" if it is no page that recommends.
+    ("kept"), "none", or "" if it is no page that recommends; "closed" if nobody listened.
     """
 
     asked_s: float
     took_s: float
     status: int
     shows: str
+    path: str
 
 
 class Crowd:
@@ -43,21 +45,26 @@ class Crowd:
         await asyncio.gather(*(self._person(first) for first in range(self._people)))
 
     async def _person(self, first: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        wire = None
         for path in itertools.islice(itertools.cycle(PATHS), first % len(PATHS), None):
             if self._home.is_set():
                 break
             asked_s = time.monotonic()
+            status, shows = 0, ""
             try:
-                status, close, text = await asyncio.wait_for(_get(reader, writer, path), GIVE_UP_S)
+                wire = wire or await asyncio.open_connection("127.0.0.1", self._port)
+                status, close, text = await asyncio.wait_for(_get(*wire, path), GIVE_UP_S)
+                shows = _shown(path, status, text)
             except (OSError, EOFError, TimeoutError):
-                status, close, text = 0, True, ""
-            self.pages.append(Page(asked_s, time.monotonic() - asked_s, status, _shown(path, status, text)))
-            await asyncio.sleep(self._pause_s)
-            if close:
-                writer.close()
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.close()
+                close = True
+                shows = "" if wire else "closed"
+            self.pages.append(Page(asked_s, time.monotonic() - asked_s, status, shows, path))
+            await asyncio.sleep(self._pause_s if status else max(self._pause_s, AGAIN_S))
+            if close and wire:
+                wire[1].close()
+                wire = None
+        if wire:
+            wire[1].close()
 
 
 async def _get(

@@ -40,7 +40,7 @@ class World:
 
     def start_second(self) -> Service:
         """Run a second instance, and let the name lead to it, too."""
-        self._directory.mkdir()
+        self._directory.mkdir(exist_ok=True)
         there = self.pair.variables | {"BIND_HOST": self.host.address, "RECOMMENDATIONS_FAULTS_PORT": ""}
         second = Service("recommendations", self._directory, self.host.enter, **there)
         self._stack.callback(second.stop)
