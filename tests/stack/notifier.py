@@ -20,7 +20,8 @@ from observability.testing import eventually
 from tests.e2e.processes import ROOT, free_ports, get
 from tests.stack.timelapse import lasting
 
-PROGRAM = shutil.which("alertmanager", path="/usr/local/bin") or shutil.which("alertmanager")
+NAMES = ("alertmanager", "prometheus-alertmanager")  # Debian's package has the longer one
+PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 needs_alertmanager = pytest.mark.skipif(
     PROGRAM is None, reason="needs Alertmanager; with it on PATH: make test-stack"
 )
@@ -80,6 +81,8 @@ class Alertmanager:
         eventually(lambda: self._process.poll() is not None or get(f"{self.url}/-/ready")[0] == 200, 30)
         if self._process.poll() is not None and "/usr/share/" in log.read_text():
             pytest.skip("needs all of Debian's package of Alertmanager, its templates too")
+        if self._process.poll() is not None and "field url_file not found" in log.read_text():
+            pytest.skip("needs Alertmanager 0.26 or newer")
         assert self._process.poll() is None, log.read_text()
 
     @property
