@@ -78,7 +78,9 @@ class Stack:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
         return done.stdout
 
-    def tool(self, module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def tool(
+        self, module: str, *arguments: str, timeout_s: float = 180, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """A tool of ours, run on this machine as make runs it."""
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
@@ -87,7 +89,7 @@ class Stack:
             env=self.environ | variables,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=timeout_s,
         )
 
     def up(self, *options: str, timeout_s: float = 120) -> None:

@@ -166,12 +166,15 @@ def recommended(stack: Stack, tls: grpc.ChannelCredentials | None = None) -> int
 
 @needs_engine
 def test_scaling_up_and_down_loses_no_call(stack: Stack) -> None:
-    """Three instances share the calls, Prometheus finds them, and no page goes without on the way there and back."""
+    """Three instances share the calls, Prometheus has each by its name, and no page goes without all the while."""
     handled = 'grpc_server_handled_total{grpc_method="Recommend",grpc_code="OK"}'
     with Visitor(stack) as visitor:
         stack.up("--no-recreate", "--scale", "recommendations=3")
         eventually(lambda: len(stack.query(f"rate({handled}[15s]) > 0")) == 3, 60)
         assert [value for _, value in stack.query('up{job="recommendations"}')] == [1, 1, 1]
+        assert {labels["host_name"] for labels, _ in stack.query('target_info{job="recommendations"}')} == {
+            container[:12] for container in stack.containers("recommendations")
+        }
         assert recommended(stack) == 3
         stack.up("--no-recreate", "--scale", "recommendations=1")
         eventually(lambda: len(stack.query('up{job="recommendations"}')) == 1, 60)
@@ -187,6 +190,22 @@ def test_the_port_of_recommendations_stays(stack: Stack) -> None:
     assert recommended(stack) == 3
     stack.compose("up", "--detach", "--wait", "--force-recreate", "recommendations")
     assert recommended(stack) == 3
+
+
+@needs_engine
+def test_entry_is_watched(stack: Stack) -> None:
+    """load sees that recommendations answers through entry, and that nobody does while entry hangs."""
+
+    def answers() -> list[float]:
+        return [value for _, value in stack.query("load_entry_up")]
+
+    eventually(lambda: answers() == [1], 60)
+    stack.compose("pause", "entry")
+    try:
+        eventually(lambda: answers() == [0], 60)
+    finally:
+        stack.compose("unpause", "entry")
+    eventually(lambda: answers() == [1], 60)
 
 
 def without_recommendations(stack: Stack) -> bool:
