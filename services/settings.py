@@ -14,6 +14,7 @@ BOOKS = Path(__file__).parent / "books.csv"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 FaultsPort = Annotated[int, Field(ge=1, le=65535)]
+PUBLIC = "Whether callers are strangers: their traces are linked, not continued"
 FAULTS = "Port, on loopback, by which faults are switched (`make faults`); unset, there can be none"
 
 

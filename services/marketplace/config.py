@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, FilePath, HttpUrl, field_validator, model_validator
 
 from services.marketplace.front.proxies import Proxies
-from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
+from services.settings import FAULTS, PUBLIC, FaultsPort, Port, ServiceSettings
 from services.tls import Files
 
 
@@ -14,6 +14,7 @@ class Settings(ServiceSettings):
     """The settings of the shop."""
 
     otel_service_name: str = Field("marketplace", description="Name of the service in its telemetry")
+    observability_public_endpoint: bool = Field(True, description=PUBLIC)
     marketplace_port: Port = Field(5000, description="Port of the shop")
     marketplace_metrics_port: Port = Field(9101, description="Port of its /metrics; 0 takes any")
     marketplace_faults_port: FaultsPort | None = Field(None, description=FAULTS)

@@ -68,7 +68,11 @@ class Worker:
         from services.stderr import StandardError
 
         settings = self._settings
-        telemetry = Telemetry(settings.otel_service_name, version=__version__)
+        telemetry = Telemetry(
+            settings.otel_service_name,
+            version=__version__,
+            public_endpoint=settings.observability_public_endpoint,
+        )
         telemetry.capture_logs(settings.log_level)
         stderr = StandardError(CoreLog(telemetry.registry).take)
         store = Store(

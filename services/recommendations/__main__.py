@@ -45,7 +45,11 @@ def main() -> int:
             require_free(HOST, settings.recommendations_faults_port, "RECOMMENDATIONS_FAULTS_PORT")
         service = RecommendationService(Catalogue(read_books(settings.books_file)))
         gc.freeze()  # the catalogue stays: the collector need not look at it again
-        telemetry = Telemetry(settings.otel_service_name, version=__version__)
+        telemetry = Telemetry(
+            settings.otel_service_name,
+            version=__version__,
+            public_endpoint=settings.observability_public_endpoint,
+        )
         telemetry.capture_logs(settings.log_level)
         stderr = StandardError(CoreLog(telemetry.registry).take)
         faults_port = settings.recommendations_faults_port

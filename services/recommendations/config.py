@@ -2,7 +2,7 @@
 
 from pydantic import Field, FilePath, model_validator
 
-from services.settings import FAULTS, FaultsPort, Port, ServiceSettings
+from services.settings import FAULTS, PUBLIC, FaultsPort, Port, ServiceSettings
 from services.tls import Files
 
 
@@ -10,6 +10,7 @@ class Settings(ServiceSettings):
     """The settings of recommendations."""
 
     otel_service_name: str = Field("recommendations", description="Name of the service in its telemetry")
+    observability_public_endpoint: bool = Field(False, description=PUBLIC)
     recommendations_port: Port = Field(50051, description="Port of the gRPC service; 0 takes any")
     recommendations_metrics_port: Port = Field(9102, description="Port of its /metrics; 0 takes any")
     recommendations_faults_port: FaultsPort | None = Field(None, description=FAULTS)

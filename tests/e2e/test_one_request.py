@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.openmetrics import parser
@@ -92,6 +92,22 @@ def test_one_trace(both: tuple[Pair, Receiver], path: str, status: str, http: in
     assert attributes["http.response.status_code"] == http
     (line,) = lines(running.marketplace, trace_id, "http.server.request")
     assert (line["http.response.status_code"], line["span_id"]) == (http, root.span_id.hex())
+
+
+def test_a_visitor_is_a_stranger(both: tuple[Pair, Receiver]) -> None:
+    """Whatever trace and baggage a visitor sends along, the page is a sampled trace of ours, through both services."""
+    running, receiver = both
+    theirs = {"traceparent": f"00-{7:032x}-{8:016x}-00", "baggage": "k=" + "v" * 4000, "tracestate": "x=1"}
+    with urlopen(Request(running.url, headers=theirs)) as answer:
+        trace_id = answer.headers["traceresponse"].split("-")[1]
+    assert trace_id != f"{7:032x}"
+    eventually(lambda: len(of_trace(receiver, trace_id)) == 3)
+    spans = [span for _, span in of_trace(receiver, trace_id)]
+    links = {
+        span.kind: [link.trace_id.hex() for link in span.links] for span in spans if not span.parent_span_id
+    }
+    assert links == {SERVER: [f"{7:032x}"]}
+    assert {span.trace_state for span in spans} == {""}
 
 
 def test_queries_are_in_the_trace(both: tuple[Pair, Receiver]) -> None:

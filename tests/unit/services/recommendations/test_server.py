@@ -37,9 +37,27 @@ def serving(**settings: Any) -> Iterator[tuple[Running, grpc.Channel]]:
         running.close()
 
 
-def recommend(channel: grpc.Channel) -> int:
+def recommend(channel: grpc.Channel, metadata_bytes: int = 0) -> int:
     request = RecommendationRequest(user_id=1, max_results=2)
-    return len(RecommendationsStub(channel).Recommend(request, timeout=30).recommendations)
+    metadata = [("x-large", "v" * metadata_bytes)]
+    answer = RecommendationsStub(channel).Recommend(request, metadata=metadata, timeout=30)
+    return len(answer.recommendations)
+
+
+@pytest.mark.parametrize("size", [16_384, 1_000_000])
+def test_metadata_that_is_too_large(size: int) -> None:
+    """A call with more metadata than gRPC's hard limit, 16 KiB, is refused; others on its connection are served.
+
+    Under the soft limit, 8 KiB, all are served.
+    """
+    with serving() as (running, channel):
+        for _ in range(20):
+            recommend(channel, 7_000)
+            with pytest.raises(grpc.RpcError, match="metadata size exceeds hard limit") as refused:
+                recommend(channel, size)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        eventually(lambda: running.telemetry.value("grpc_server_in_flight") == 0)
+        assert running.telemetry.value("grpc_server_handled_total", grpc_code="OK") == 20
 
 
 @contextmanager
