@@ -12,8 +12,8 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from observability.call import Call
 from observability.grpc.client import REQUEST_STREAMS, Requests, begin, end_raised, merged
-from observability.grpc.handing_on import handing_on
 from observability.grpc.recorder import Recorder
+from observability.handing_on import handing_on
 
 
 class _Recording:
@@ -22,9 +22,10 @@ class _Recording:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    async def _record(
+    async def record(
         self, continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, request: Any
     ) -> Any:
+        """Record one; request is the request, or what is iterated for many."""
         if not is_instrumentation_enabled():
             return await continuation(details, request)
         details = details._replace(metadata=tuple(details.metadata or ()))  # it may be a generator
@@ -217,44 +218,28 @@ class UnaryUnary(_Recording, grpc.aio.UnaryUnaryClientInterceptor):
     """Records unary calls."""
 
     kind = "unary"
-
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Record one."""
-        return await self._record(continuation, client_call_details, request)
+    intercept_unary_unary: Any = _Recording.record
 
 
 class UnaryStream(_Recording, grpc.aio.UnaryStreamClientInterceptor):
     """Records calls that answer with a stream."""
 
     kind = "server_stream"
-
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Record one."""
-        return await self._record(continuation, client_call_details, request)
+    intercept_unary_stream: Any = _Recording.record
 
 
 class StreamUnary(_Recording, grpc.aio.StreamUnaryClientInterceptor):
     """Records calls that send a stream."""
 
     kind = "client_stream"
-
-    async def intercept_stream_unary(
-        self, continuation: Any, client_call_details: Any, request_iterator: Any
-    ) -> Any:
-        """Record one."""
-        return await self._record(continuation, client_call_details, request_iterator)
+    intercept_stream_unary: Any = _Recording.record
 
 
 class StreamStream(_Recording, grpc.aio.StreamStreamClientInterceptor):
     """Records calls of two streams."""
 
     kind = "bidi_stream"
-
-    async def intercept_stream_stream(
-        self, continuation: Any, client_call_details: Any, request_iterator: Any
-    ) -> Any:
-        """Record one."""
-        return await self._record(continuation, client_call_details, request_iterator)
+    intercept_stream_stream: Any = _Recording.record
 
 
 def aio_client_interceptors(recorder: Recorder) -> list[grpc.aio.ClientInterceptor]:

@@ -11,7 +11,7 @@ import grpc
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from observability.call import Call, Method
+from observability.call import Method
 from observability.grpc.aio_sync import SyncRpc
 from observability.grpc.handlers import Handlers, Rpc, behavior_of, kind_of, of_kind
 from observability.grpc.outcome import (
@@ -85,7 +85,6 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
 class AioServerRpc(Rpc):
     """One RPC that an async function or generator serves, in the RPC's own task."""
 
-    _call: Call | None = None
     _context: Any = None
     _scope: Context | None = None
     _unparsed: Exception | None = None
@@ -224,14 +223,6 @@ class AioServerRpc(Rpc):
 
     def _conclude(self) -> None:
         self._end(self._outcome())
-
-    def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
-        if self._call is not None and self._call.has_ended:
-            return  # nothing that happens now changes what was recorded
-        try:
-            step(*arguments)
-        except Exception:
-            self.recorder.failed(self._call)
 
     def _outcome(self) -> Outcome:
         context = self._context

@@ -10,9 +10,9 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from observability.call import Call
-from observability.grpc.handing_on import handing_on
 from observability.grpc.outcome import text
 from observability.grpc.recorder import Recorder
+from observability.handing_on import handing_on
 
 REQUEST_STREAMS = frozenset({"client_stream", "bidi_stream"})
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import grpc
 
-from observability.grpc.handing_on import handing_on
 from observability.grpc.outcome import NAMES
+from observability.handing_on import handing_on
 
 
 class WatchedContext(handing_on(grpc.ServicerContext)):  # type: ignore[misc]

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from observability.call import OTHER, Method
+from observability.call import OTHER, Call, Method
 from observability.grpc.recorder import MAX_METHODS, Recorder
 from observability.propagation import shown
 
@@ -49,6 +49,7 @@ class Rpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
     unary_stream: Any = None
     stream_unary: Any = None
     stream_stream: Any = None
+    _call: Call | None = None
 
     def request_deserializer(self, data: bytes) -> Any:
         """Parse a request."""
@@ -62,6 +63,14 @@ class Rpc(grpc.RpcMethodHandler):  # type: ignore[type-arg]
         """A handler that is marked like the one that it stands for."""
         make = MAKERS[self.method.kind]
         return make(mark(behavior_of(self), marks), self.request_deserializer, self.response_serializer)
+
+    def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
+        if self._call is not None and self._call.has_ended:
+            return  # nothing that happens now changes what was recorded
+        try:
+            step(*arguments)
+        except Exception:
+            self.recorder.failed(self._call)
 
     def _replace(self, **changes: Any) -> Any:
         return self.marked({})._replace(**changes)

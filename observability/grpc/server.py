@@ -11,7 +11,7 @@ import grpc
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from observability.call import Call, Method
+from observability.call import Method
 from observability.grpc.context import WatchedContext
 from observability.grpc.handlers import (
     OWN_POOL,
@@ -76,7 +76,6 @@ class ServerRpc(Rpc):
     when the handler raised, when gRPC calls back at the RPC's end.
     """
 
-    _call: Call | None = None
     _context: Any = None
     _seen: Any = None
     _scope: Context | None = None
@@ -272,14 +271,6 @@ class ServerRpc(Rpc):
             self.begin(request, context)
         except Exception:
             self._seen = self._seen or context
-            self.recorder.failed(self._call)
-
-    def _guard(self, step: Callable[..., None], *arguments: Any) -> None:
-        if self._call is not None and self._call.has_ended:
-            return  # nothing that happens now changes what was recorded
-        try:
-            step(*arguments)
-        except Exception:
             self.recorder.failed(self._call)
 
     def _is_ending(self) -> None:

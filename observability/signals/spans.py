@@ -17,10 +17,11 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     Status,
-    StatusCode,
     TraceFlags,
     get_current_span,
 )
+
+from observability.handing_on import handing_on
 
 SCOPE = "observability"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
@@ -37,7 +38,7 @@ class Beginning(NamedTuple):
     links: Sequence[Link] = ()
 
 
-class LightSpan(Span):
+class LightSpan(handing_on(Span)):  # type: ignore[misc]
     """The span of a call: first only how it begins, then ids, when they are asked for; the first touch makes
     it the SDK's.
 
@@ -76,7 +77,8 @@ class LightSpan(Span):
         self._real = real
         self.begin = None
 
-    def real(self) -> Span:
+    @property
+    def inner(self) -> Span:
         """The SDK's span, which this one is from now on; one that does not record when the call has ended."""
         context = self.get_span_context()
         with self._tracer.lock:
@@ -93,48 +95,10 @@ class LightSpan(Span):
                 self._real = NonRecordingSpan(context)
             return real
 
-    def set_attribute(self, key: str, value: Any) -> None:
-        """Set an attribute."""
-        self.real().set_attribute(key, value)
-
-    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        """Set attributes."""
-        self.real().set_attributes(attributes)
-
-    def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-        """Add an event."""
-        self.real().add_event(name, attributes, timestamp)
-
-    def add_link(self, context: SpanContext, attributes: Any = None) -> None:
-        """Link another span."""
-        self.real().add_link(context, attributes)
-
-    def update_name(self, name: str) -> None:
-        """Give the span another name."""
-        self.real().update_name(name)
-
-    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        """Set the status."""
-        self.real().set_status(status, description)
-
-    def record_exception(
-        self,
-        exception: BaseException,
-        attributes: Any = None,
-        timestamp: int | None = None,
-        escaped: bool = False,
-    ) -> None:
-        """Add an exception event."""
-        self.real().record_exception(exception, attributes, timestamp, escaped)
-
-    def end(self, end_time: int | None = None) -> None:
-        """End the span early; what is reported of the call's end is then not on it."""
-        self.real().end(end_time)
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.real(), name)
+        return getattr(self.inner, name)
 
 
 class PlainSpan(ReadableSpan):

@@ -1,4 +1,4 @@
-"""Classes that stand for an object of gRPC's: all that its public class has is handed on to it."""
+"""Classes that stand for an object of a library's: all that its public class has is handed on to it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from typing import Any
 def handing_on(*bases: type) -> Any:
     """A base class with each public name of those classes; what is called is `self.inner`'s.
 
-    gRPC's abstract classes have a body for some of their methods, so `__getattr__` alone would not do.
+    Abstract classes have a body for some of their methods, so `__getattr__` alone would not do.
     """
     names = {name for base in bases for name in dir(base) if not name.startswith("_")}
     return type("HandingOn", bases, {name: _hand_on(name) for name in names} | {"__getattr__": _get})
