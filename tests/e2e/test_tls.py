@@ -194,7 +194,7 @@ def test_a_hang_up_is_new_certificates_and_no_failed_call(both: Pair, place: Pla
 
     def read_again() -> int:
         """How often the one that did it less often did."""
-        events = [[line["event"] for line in lines(service)] for service in services]
+        events = [[str(line["event"]) for line in lines(service)] for service in services]
         return min(sum(event.startswith("read again") for event in each) for each in events)
 
     already = failed_calls(both)  # NOT_FOUND, of the pair's own check

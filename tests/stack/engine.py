@@ -15,6 +15,7 @@ from tools.prometheus import Prometheus
 # The images of Jaeger and Grafana are large and come from a registry; the tests do without them.
 SERVICES = ("marketplace", "recommendations", "entry", "prometheus", "load")
 IMAGE = "prom/prometheus:v3.5.3"
+TOOL_S = 1200  # a drill waits for an alert twice
 ENGINE = (
     shutil.which("docker") is not None
     and subprocess.run(["docker", "info"], check=False, capture_output=True).returncode == 0
@@ -78,9 +79,7 @@ class Stack:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
         return done.stdout
 
-    def tool(
-        self, module: str, *arguments: str, timeout_s: float = 180, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def tool(self, module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """A tool of ours, run on this machine as make runs it."""
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
@@ -89,7 +88,7 @@ class Stack:
             env=self.environ | variables,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=TOOL_S,
         )
 
     def up(self, *options: str, timeout_s: float = 120) -> None:

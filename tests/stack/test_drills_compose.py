@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import pytest
 
@@ -29,8 +28,9 @@ def stack() -> Iterator[Stack]:
 def test_drills_pass_in_earnest(stack: Stack) -> None:
     """In the containers each alert fires and its panel rises; healed, it is silent again, and the page is well."""
     eventually(lambda: stack.query("job:http_server_pages:rate1m > 1"), 120)
-    drill = partial(stack.tool, "tools.drill", timeout_s=3 * PATIENCE_S)
     with ThreadPoolExecutor(len(DRILLS)) as pool:
-        done = list(pool.map(lambda name: drill(name, f"--patience={PATIENCE_S}"), DRILLS))
+        done = list(
+            pool.map(lambda name: stack.tool("tools.drill", name, f"--patience={PATIENCE_S}"), DRILLS)
+        )
     assert [one.returncode for one in done] == [0, 0], [one.stdout + one.stderr for one in done]
     assert all("/trace/" in one.stdout for one in done)
