@@ -27,14 +27,14 @@ def run(body: str) -> subprocess.CompletedProcess[str]:
 def test_lines_are_taken_or_passed_on() -> None:
     """A line that comes in pieces is one; what is not taken arrives as it was written, also after the end."""
     done = run("""
-        for piece in (b"I 1\\nplain\\nI1", b" 2\\n", b"no end"):
+        for piece in (b"I 1\\nF fatal\\nI1", b" 2\\n", b"no end"):
             os.write(2, piece)
             time.sleep(0.2)
         error.close(5)
         os.write(2, b", after")
         print(taken)
     """)
-    assert (done.stdout, done.stderr) == ("['I 1\\n', 'I1 2\\n']\n", "plain\nno end, after")
+    assert (done.stdout, done.stderr) == ("['I 1\\n', 'I1 2\\n']\n", "F fatal\nno end, after")
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,7 @@ def test_lines_are_taken_or_passed_on() -> None:
         ("1 / 0", ["ZeroDivisionError: division by zero"]),
         ("raise SystemExit('no port')", ["no port"]),
         ("ctypes.string_at(0)", ["Segmentation fault", "most recent call first"]),
-        # The fatal line of a thread that does not hold the interpreter's lock, as gRPC's own threads never do.
-        ("os.write(2, b'F1 fatal\\n'); ctypes.CDLL(None).abort()", ["F1 fatal", "most recent call first"]),
+        ("ctypes.CDLL(None).abort()", ["Fatal Python error: Aborted", "most recent call first"]),
     ],
 )
 def test_the_last_words_arrive(end: str, said: list[str]) -> None:
