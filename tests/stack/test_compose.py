@@ -261,6 +261,7 @@ def test_mutual_tls_between_the_two(stack: Stack, tmp_path: Path) -> None:
         eventually(
             lambda: {one["reason"] for one, _ in stack.query(reasons)} == {"not_tls", "no_certificate"}, 30
         )
+        eventually(lambda: [up for _, up in stack.query("load_entry_up")] == [1], 30)
         said = stack.tool("tools.doctor", **{name: str(file) for name, file in files.items()}).stdout
         assert "is SERVING over TLS" in said
         assert "the shop answered it, with recommendations" in said

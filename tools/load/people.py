@@ -5,6 +5,7 @@ whether the last one was quick or slow, and gives up on it after five. So LOAD_R
 requested, however slow the shop is.
 
 LOAD_ENTRY is the address of entry, if it is to be watched: no page needs it, and it counts nothing itself.
+It begins with tls:// if recommendations speaks TLS, for which people have no certificate.
 """
 
 import os
@@ -24,7 +25,9 @@ CATEGORIES = ("MYSTERY", "SCIENCE_FICTION", "SELF_HELP")
 BOOK_IDS = range(1, 10)  # of the feed that comes with the services
 RATE = float(os.environ.get("LOAD_RATE") or 5)
 ENTRY = os.environ.get("LOAD_ENTRY", "")
+TLS = "tls://"
 WATCH_S = 5
+KEPT_S = 1.0
 SETTINGS = b"\x04"  # the type of the frame that HTTP/2 begins with, on both sides
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0\0\0\0\0"
 
@@ -41,7 +44,7 @@ def begin(environment: Any, **_: Any) -> None:
     environment.parsed_options.num_users = max(1, round(RATE * PACE_S))
     environment.parsed_options.spawn_rate = RATE
     if ENTRY:
-        gevent.spawn(watch, *ENTRY.rsplit(":", 1))
+        gevent.spawn(watch, *ENTRY.removeprefix(TLS).rsplit(":", 1))
 
 
 def watch(host: str, port: str) -> None:
@@ -53,13 +56,24 @@ def watch(host: str, port: str) -> None:
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether somebody speaks HTTP/2 there."""
+    """Whether somebody speaks HTTP/2 there, or waits for a client to begin with TLS."""
     try:
         with socket.create_connection((host, port), PATIENCE_S) as connection:
+            if ENTRY.startswith(TLS):
+                return waits(connection)
             connection.sendall(PREFACE)
             return connection.makefile("rb").read(4).endswith(SETTINGS)
     except OSError:
         return False
+
+
+def waits(connection: socket.socket) -> bool:
+    """Whether it stays open while nothing is sent."""
+    connection.settimeout(KEPT_S)
+    try:
+        return connection.recv(1) != b""
+    except TimeoutError:
+        return True
 
 
 @events.request.add_listener
