@@ -141,6 +141,17 @@ def test_nobody_takes_traces(start: Start) -> None:
     assert all("OTEL_EXPORTER_OTLP_ENDPOINT" in line for line in found["FAIL"])
 
 
+def test_metrics_are_guarded(start: Start, tmp_path: Path) -> None:
+    """A Prometheus without the token fails, and the line says what its jobs need; the doctor itself has it."""
+    (tmp_path / "token").write_text("a-token-of-the-test\n")
+    stack = start(METRICS_TOKEN_FILE=str(tmp_path / "token"))
+    eventually(lambda: len(stack.prometheus.query("up == 0")) == 2, 30)
+    code, found = stack.ask()
+    assert (code, failures(found), failures(found, "then")) == (1, {"scrape"}, set())
+    assert all("401 Unauthorized" in line and "METRICS_* are set" in line for line in found["FAIL"])
+    assert any(line.startswith("metrics") for line in found["ok"])
+
+
 def test_endpoints_without_a_scheme(well: Stack) -> None:
     """host:port, as gRPC's exporter takes it, is understood; the variable of traces alone wins, and is named."""
     address = well.receiver.endpoint.removeprefix("http://")

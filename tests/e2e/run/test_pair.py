@@ -184,6 +184,7 @@ def test_prometheus_scrapes_both_services_and_is_not_needed(start: Start, ports:
     assert pair.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.full
 def test_metrics_that_are_guarded(start: Start, ports: dict[str, str], tmp_path: Path) -> None:
     """Behind TLS, certificates and a token, they are on the page of traces, and Prometheus scrapes them."""
     Authority().write(tmp_path / "certs")
