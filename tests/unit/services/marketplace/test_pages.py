@@ -169,12 +169,22 @@ def test_each_answer_is_guarded(running: Any) -> None:
     client = running[0]
     page = client.get("/")
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
     assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Referrer-Policy"] == "same-origin"
     assert page.headers["Cache-Control"] == "no-store"
     style = re.search(r'href="(/static/shop.css[^"]*)"', page.text)
     assert style
     with client.get(style[1]) as answer:
         assert "immutable" in answer.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/static/shop.css", "/livez"])
+def test_https_stays_https(running: Any, path: str) -> None:
+    """Whatever is asked for by https is answered with HSTS, and nothing that is asked for by http."""
+    for scheme, expected in (("https", "max-age=31536000"), ("http", None)):
+        with running[0].get(path, base_url=f"{scheme}://localhost") as answer:
+            assert answer.headers.get("Strict-Transport-Security") == expected
 
 
 def test_the_foot_links_to_the_trace(running: Any) -> None:
