@@ -113,6 +113,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 class _Handler(WSGIRequestHandler):
     server: MetricsServer
     timeout = SILENT_S
+    disable_nagle_algorithm = True  # a response is several writes: over TLS, each would wait for the client
 
     def setup(self) -> None:
         """Make the TLS handshake, if there is one."""
