@@ -14,7 +14,7 @@ from functools import partial
 from observability.testing import eventually
 from tests.chaos.clients import resetting, slow
 from tests.chaos.clock import CAN_JUMP, jumping
-from tests.chaos.town import Town
+from tests.chaos.town import START_S, Town
 from tests.e2e.test_database import corrupt, locked, no_file
 from tests.hosts import CAN_MAKE, Namespace
 from tests.ill import ILLS, Ill
@@ -80,7 +80,7 @@ def _killed_worker(town: Town) -> Iterator[None]:
     before = town.process("marketplace")
     os.kill(before, signal.SIGKILL)
     yield
-    eventually(lambda: town.pair.get("/livez")[0] == 200, 30)
+    eventually(lambda: town.answers("/livez"), START_S)
 
 
 @contextmanager

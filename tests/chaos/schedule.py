@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from tests.chaos.checks import Sums, adds_up, problems, slowest_s
+from tests.chaos.checks import Sums, adds_up, comes_true, problems, slowest_s
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.town import Town, town
 from tests.crowd import Crowd, Page
@@ -71,7 +71,7 @@ def _play(here: Town, faults: Sequence[Fault], ill_s: float) -> list[str]:
     found = [*here.problems, *problems(here, faults, pages, before, slowdown)]
     if normal_s > NORMAL_S + NORMAL_CPU_S * slowdown:
         found.append(f"not normal {normal_s:.1f} s after its end")
-    if here.pair.get("/readyz")[0] != 200:
+    if not comes_true(lambda: here.answers("/readyz")):
         found.append("the shop is not ready")
     for problem in found:
         print("   does not hold:", problem, flush=True)

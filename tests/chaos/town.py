@@ -4,7 +4,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.ill import World, world
 PEOPLE, PAUSE_S = 16, 0.05
 STOP_S = 0.5 + 3.0 + 2.0  # DRAIN_S and GRACE_S, as they are by default, and two seconds
 STOP_CPU_S = 0.5  # that a service needs for it
+START_S = 60.0
 RELAYED = "127.0.0.3"  # where the shop finds recommendations, behind its relay
 
 
@@ -55,6 +56,12 @@ class Town:
     def pair(self) -> Pair:
         """The services."""
         return self.world.pair
+
+    def answers(self, path: str) -> bool:
+        """Whether the shop answers this with 200, and in time."""
+        with suppress(OSError):
+            return self.pair.get(path)[0] == 200
+        return False
 
     def visit(self, people: int = PEOPLE, pause_s: float = PAUSE_S) -> Crowd:
         """People who are in the shop from now on; whoever brings them sends them home."""
@@ -90,7 +97,7 @@ class Town:
                 self.world.restart()
             else:
                 self.pair.marketplace = self.pair.start(name)
-                eventually(lambda: self.pair.get("/livez")[0] == 200, 30)
+                eventually(lambda: self.answers("/livez"), START_S)
         finally:
             self.pair.variables = before
 
