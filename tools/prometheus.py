@@ -37,9 +37,10 @@ class Prometheus:
         found = [x for x in self.alerts() if x["state"] == "firing" and wanted <= x["labels"].items()]
         return found[0]["annotations"].get("summary", name) if found else ""
 
-    def query(self, query: str) -> list[dict[str, Any]]:
-        """The series that the query gives now."""
-        found: list[dict[str, Any]] = self.ask("query", query=query)["result"]
+    def query(self, query: str, at_s: float | None = None) -> list[dict[str, Any]]:
+        """The series that the query gives now, or gave at a time (seconds since 1970)."""
+        moment = {} if at_s is None else {"time": f"{at_s:.3f}"}
+        found: list[dict[str, Any]] = self.ask("query", query=query, **moment)["result"]
         return found
 
     def value(self, query: str) -> float | None:

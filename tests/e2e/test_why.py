@@ -21,7 +21,8 @@ from tests.e2e.run.running import RunningPair
 from tests.e2e.run.spans import CLIENT, SERVER
 from tests.e2e.run.spans import ROOT as PAGE
 from tools.run.traces import span_of
-from tools.run.why import MEANINGS, SLOW_MS, Usual, Why, why
+from tools.run.usual import Usual
+from tools.run.why import MEANINGS, SLOW_MS, Why, why
 
 pytestmark = pytest.mark.full
 
@@ -132,16 +133,24 @@ def test_its_own_times_are_the_whole(shop: Shop) -> None:
     ), found.facts
 
 
-def test_nobody_answers(tmp_path: Path) -> None:
-    """When recommendations is gone, the call that got no answer is named."""
-    with pair(tmp_path, **PATIENT) as (running, receiver):
-        running.recommendations.stop()
+def test_a_crash(tmp_path: Path) -> None:
+    """When recommendations has crashed, the call that got no answer is named, and that no trace says why."""
+    ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))
+    with pair(tmp_path, **ports, **PATIENT) as (running, receiver):
+        crashing = Shop(running, receiver, ports)
+        crashing.faults("on", "crash")
         eventually(lambda: "not available now" in running.get("/")[1], 20)
-        found = Shop(running, receiver, {}).why("/", 2)
+        found = crashing.why("/", 2)
     assert found.culprit is not None
     assert (found.culprit.service, found.culprit.name, found.culprit.kind) == ("marketplace", CALL, "client")
-    assert f"got no answer of localhost:{running.grpc} to {CALL}: UNAVAILABLE" in found.sentence
+    assert f"got no answer from localhost:{running.grpc} to {CALL}: UNAVAILABLE" in found.sentence
     assert found.alert == "ServiceDown"
+    assert any("no trace says" in fact for fact in found.facts)
+
+
+def test_each_fault_is_drilled_here() -> None:
+    """No fault is without such a test."""
+    assert FAULTS.keys() == {*EXPECTED, "stuck", "leak", "crash"}
 
 
 def test_repeated_calls_are_facts() -> None:
@@ -183,6 +192,8 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
         said = asked(trace_id)
         assert f"NOT_FOUND: {MEANINGS['NOT_FOUND']}." in said.stdout
         assert "usually" in said.stdout
+        assert "\nLog lines:\n" in said.stdout
+        assert "info recommendations grpc.server.call" in said.stdout
         assert said.stdout.splitlines()[0] in get(url)[1].replace("&#39;", "'")
         unknown = asked("0")
         assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)

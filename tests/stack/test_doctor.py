@@ -1,18 +1,15 @@
 """The doctor, asked about real services, a real receiver and a real Prometheus, each well or broken."""
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -20,7 +17,6 @@ from observability.testing import eventually
 from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
 from tests.stack.scraper import PROGRAM, Prometheus
 from tools.certs import VARIABLES, Authority
-from tools.doctor.jaeger import Jaeger
 from tools.doctor.parts import skew
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Prometheus; with it on PATH: make test-stack")
@@ -198,46 +194,6 @@ def test_mutual_tls(start: Start, tmp_path: Path) -> None:
     code, found = stack.ask(RECOMMENDATIONS_CA_FILE=str(files["TLS_CLIENT_CA_FILE"]))
     assert code == 1
     assert any(f"marketplace refuses the other's certificate: {remedy}" in line for line in found["FAIL"])
-
-
-SERVICE_NAME = {"key": "service.name", "value": {"stringValue": "shop"}}
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [
-        {
-            "/api/v3/services": {"services": ["shop"]},
-            "/api/v3/traces/1": {"result": {"resourceSpans": [{"resource": {"attributes": [SERVICE_NAME]}}]}},
-        },
-        {
-            "/api/services": {"data": ["shop"]},
-            "/api/traces/1": {"data": [{"processes": {"p1": {"serviceName": "shop"}}}]},
-        },
-    ],
-    ids=["version 3", "older"],
-)
-def test_jaegers_versions(answers: dict[str, Any]) -> None:
-    """Services and a trace's services are read by version 3 of the API, or by the older one where that is missing."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            # A Jaeger answers with its page where it has nothing else.
-            page = json.dumps(answers[self.path]) if self.path in answers else "<html></html>"
-            self.wfile.write(page.encode())
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        jaeger = Jaeger(f"http://127.0.0.1:{server.server_port}")
-        assert jaeger.services() == jaeger.services_of("1") == {"shop"}
-        server.shutdown()
-        thread.join()
 
 
 def test_prometheus_is_down(well: Stack) -> None:

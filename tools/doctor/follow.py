@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tools.doctor.config import COMPOSE_S, Place
 from tools.doctor.finding import Finding, failed, ok, skipped
-from tools.doctor.jaeger import Jaeger
 from tools.doctor.tls import Refusals, remedy
+from tools.jaeger import Jaeger
 from tools.prometheus import Prometheus
 from tools.web import Answer, ask, within
 
@@ -138,7 +138,7 @@ def _undelivered(place: Place, service: str) -> Finding:
 
 def _stored(place: Place, trace_id: str) -> Iterator[Finding]:
     def services() -> set[str]:
-        return Jaeger(place.jaeger).services_of(trace_id)
+        return {span.service for span in Jaeger(place.jaeger).spans(trace_id)}
 
     both = set(place.services)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from tools.doctor import tls
 from tools.doctor.config import Place
 from tools.doctor.finding import Finding, failed, ok, skipped
-from tools.doctor.jaeger import Jaeger
+from tools.jaeger import Jaeger
 from tools.prometheus import Prometheus
 from tools.run.ports import listens
 from tools.web import ask, ask_json, within

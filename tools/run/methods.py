@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from observability.signals.tracing import SERVER_FAULTS
 from tools.run.traces import Span, Trace
@@ -99,14 +98,9 @@ class Recent:
         with self._lock:
             (then_s, before), now = self._reads[0], self._read()
             seconds = max(time.monotonic() - then_s, 1.0)
-        grown: dict[tuple[str, str, str], dict[float | str, float]] = {}
-        for place, value in now.items():
-            # A service that was started again counts from zero.
-            growth = value - before.get(place, 0.0) if value >= before.get(place, 0.0) else value
-            if growth:
-                grown.setdefault(place[:3], {})[place.what] = growth
-        found = [Method(*name, seconds, *_parted(parts)) for name, parts in sorted(grown.items())]
-        return [method for method in found if method.count]
+        # A service that was started again counts from zero.
+        lower = {place: before.get(place, 0.0) for place in now if now[place] >= before.get(place, 0.0)}
+        return methods({place: value - lower.get(place, 0.0) for place, value in now.items()}, seconds)
 
     def close(self) -> None:
         """End."""
@@ -129,15 +123,24 @@ class Recent:
                 continue
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
-                    if place := _place(service, sample):
-                        values[place] += sample.value
+                    if sample.name in NAMES:
+                        values[place_of(service, sample.name, sample.labels)] += sample.value
         return values
 
 
-def _place(service: str, sample: Sample) -> Place | None:
-    if sample.name not in NAMES:
-        return None
-    (side, label), labels = NAMES[sample.name], sample.labels
+def methods(grown: Values, seconds: float) -> list[Method]:
+    """Those that were called, by how much each of their series has grown in so many seconds."""
+    parts: dict[tuple[str, str, str], dict[float | str, float]] = {}
+    for place, growth in grown.items():
+        if growth:
+            parts.setdefault(place[:3], {})[place.what] = growth
+    found = [Method(*name, seconds, *_parted(each)) for name, each in sorted(parts.items())]
+    return [method for method in found if method.count]
+
+
+def place_of(service: str, name: str, labels: Mapping[str, str]) -> Place:
+    """Which value a sample is; its name is one of NAMES."""
+    side, label = NAMES[name]
     what = float(labels[label]) if label == "le" else labels[label]
     if "grpc_method" in labels:
         return Place(service, side, f"{labels['grpc_service']}/{labels['grpc_method']}", what)

@@ -1,26 +1,23 @@
 """The page of `make run`: the latest traces, one trace, the methods; without a script."""
 
-import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tools.run.kept import Kept
+from tools.run.lines import of_files
 from tools.run.methods import Recent, calls
-from tools.run.traces import Span, Trace
-from tools.run.why import Usual, why
+from tools.run.traces import Trace
+from tools.run.usual import usual_of
+from tools.run.why import report, why
 from tools.scrape import Endpoint
 
 SHOWN = 100
-MAX_LOG_BYTES = 8 * 1024 * 1024  # of a file, from its end
-MAX_LINES = 200
-KNOWN = ("time", "level", "service", "event", "trace_id", "span_id")
 ERRORS = "errors"
 NOT_HERE = (
     "This trace is not here. One that has just ended arrives within a second: reload the page. "
@@ -95,13 +92,16 @@ def create_app(kept: Kept, recent: Recent, logs: Sequence[Path], shop: str) -> F
     def trace(trace_id: str) -> str:
         """One trace, its spans and its log lines."""
         found = _of(kept, trace_id)
-        reasons = why(found.spans, _usual(recent))
-        return render_template("trace.html", trace=found, why=reasons, lines=lines(found.root.trace_id, logs))
+        reasons = why(found.spans, usual_of(recent.methods()))
+        said = of_files(found.root.trace_id, logs)
+        return render_template("trace.html", trace=found, why=reasons, lines=said)
 
     @app.get("/trace/<trace_id>/why")
     def words(trace_id: str) -> Response:
-        """Why it was slow or failed, as text."""
-        return Response(f"{why(_of(kept, trace_id).spans, _usual(recent))}\n", mimetype="text/plain")
+        """The same as text: why it was slow or failed, and its log lines."""
+        found = _of(kept, trace_id)
+        reasons = why(found.spans, usual_of(recent.methods()))
+        return Response(report(reasons, of_files(found.root.trace_id, logs)), mimetype="text/plain")
 
     @app.get("/methods")
     def methods() -> str:
@@ -128,16 +128,6 @@ def _of(kept: Kept, trace_id: str) -> Trace:
     return kept.get(trace_id.lower()) or abort(404, NOT_HERE)
 
 
-def _usual(recent: Recent) -> Callable[[Span], Usual | None]:
-    methods = {(method.service, method.side, method.name): method for method in recent.methods()}
-
-    def of(span: Span) -> Usual | None:
-        method = methods.get((span.service, span.kind, span.name))
-        return Usual(method.count, method.quantile_ms(0.5), method.quantile_ms(0.95)) if method else None
-
-    return of
-
-
 def _matches(trace: Trace) -> bool:
     service, status = request.args.get("service"), request.args.get("status")
     return (
@@ -149,32 +139,3 @@ def _matches(trace: Trace) -> bool:
 
 def _clock(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
-
-
-def lines(trace_id: str, files: Iterable[Path]) -> list[dict[str, Any]]:
-    """The lines of the files that bear the id, by time; `fields` has what not every line has."""
-    found: list[dict[str, Any]] = []
-    for file in files:
-        for text in _tail(file).splitlines():
-            line = _parsed(text) if trace_id in text else {}
-            if line.get("trace_id") == trace_id:
-                rest = {name: value for name, value in line.items() if name not in KNOWN}
-                found.append({name: line.get(name, "") for name in KNOWN} | {"fields": rest})
-    return sorted(found, key=lambda line: str(line["time"]))[:MAX_LINES]
-
-
-def _tail(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            opened.seek(max(0, file.stat().st_size - MAX_LOG_BYTES))
-            return opened.read(MAX_LOG_BYTES).decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return {}
-    return line if isinstance(line, dict) else {}

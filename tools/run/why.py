@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from observability.signals.tracing import SERVER_FAULTS
+from tools.run.lines import Line, words
 from tools.run.traces import Row, Span, shape
+from tools.run.usual import Usual
 
 SLOW_MS = 300.0  # the objective of a page
 ENOUGH = 20  # calls, to say what is usual
@@ -18,21 +20,22 @@ MEANINGS = {
     "INVALID_ARGUMENT": "the request is wrong, whatever the state of the service",
     "DEADLINE_EXCEEDED": "the answer did not come before the client's deadline",
     "NOT_FOUND": "what was asked for does not exist",
+    "ALREADY_EXISTS": "what was to be made exists",
+    "PERMISSION_DENIED": "the caller is not allowed to do this",
     "RESOURCE_EXHAUSTED": "a quota or a pool is used up",
+    "FAILED_PRECONDITION": "the service is not in a state in which this can be done",
+    "ABORTED": "another call got in between: the caller may try all of it again",
+    "OUT_OF_RANGE": "the request goes beyond the end of what there is",
     "UNIMPLEMENTED": "the server does not have this method",
     "INTERNAL": "something that must hold in the service does not",
     "UNAVAILABLE": "the service could not be reached, or is stopping",
+    "DATA_LOSS": "data is lost for good",
     "UNAUTHENTICATED": "the caller did not show who it is",
-    "PERMISSION_DENIED": "the caller is not allowed to do this",
+    "404": "the page, or what it is about, does not exist",
+    "500": "the page's handler raised an exception that nobody caught",
+    "503": "the service has no room, is stopping, or has no database",
 }
-
-
-class Usual(NamedTuple):
-    """What is usual for a method: how many calls were counted, and within what time 50 and 95 % ended."""
-
-    calls: int
-    p50_ms: float
-    p95_ms: float
+UNANSWERED = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 
 
 class Step(NamedTuple):
@@ -56,15 +59,13 @@ class Why:
     def __str__(self) -> str:
         lines = [self.sentence, "", "Critical path:"]
         for span, own_ms, usual in self.path:
-            took_ms = (span.end_ns - span.start_ns) / 1e6
             often = f"; usually {usual.p50_ms:.1f} ms, 95 % within {usual.p95_ms:.1f} ms" if usual else ""
-            lines.append(f"  {span.service} {span.name}: {took_ms:.1f} ms, own time {own_ms:.1f} ms{often}")
+            lines.append(
+                f"  {span.service} {span.name}: {span.milliseconds:.1f} ms, own time {own_ms:.1f} ms{often}"
+            )
         lines += ["", *self.facts] if self.facts else []
-        lines += (
-            ["", f"If it happens often: alert {self.alert}, docs/runbooks/{self.alert}.md"]
-            if self.alert
-            else []
-        )
+        if self.alert:
+            lines += ["", f"If it happens often: alert {self.alert}, docs/runbooks/{self.alert}.md"]
         return "\n".join(lines)
 
 
@@ -88,6 +89,12 @@ def why(spans: Sequence[Span], usual: Callable[[Span], Usual | None]) -> Why:
         alert = "NotFoundSurge" if deepest.status == "NOT_FOUND" else ""
         return Why(sentence, path, facts, alert, deepest)
     return Why(NOTHING, path, facts)
+
+
+def report(found: Why, lines: Sequence[Line]) -> str:
+    """All of it as text, with the trace's log lines."""
+    said = ["", "Log lines:", *(f"  {words(line)}" for line in lines)] if lines else []
+    return "\n".join([str(found), *said, ""])
 
 
 def critical_path(spans: Sequence[Span]) -> list[tuple[Span, float]]:
@@ -128,15 +135,24 @@ def _is_slow(path: Sequence[Step]) -> bool:
 def _failure(culprit: Span, spans: Sequence[Span]) -> tuple[str, str]:
     """The sentence, and the alert that fits."""
     ended = f"{culprit.status} ({culprit.message})" if culprit.message else culprit.status
-    who = f"{culprit.service} failed in {culprit.name}"
     if culprit.kind == "client":
-        said = culprit.attributes
-        there = f"{said.get('server.address', 'the other side')}:{said.get('server.port', '')}".rstrip(":")
-        alert = "ServiceDown" if culprit.status == "UNAVAILABLE" else "RecommendationsDegraded"
-        return f"{culprit.service} got no answer of {there} to {culprit.name}: {ended}.", alert
+        return _unanswered(culprit, ended)
+    who = f"{culprit.service} failed in {culprit.name}"
     if culprit.parent_id in {span.span_id for span in spans}:
         return f"{who}: {ended}.", "RecommendationsDegraded"
     return f"{who}, and no call below it did: {ended}.", "PagesAvailabilityBurn"
+
+
+def _unanswered(call: Span, ended: str) -> tuple[str, str]:
+    """The same of a call that has no span of the other side; of a database there is never one."""
+    said = call.attributes
+    there = f"{said.get('server.address', '')}:{said.get('server.port', '')}".strip(":")
+    there = there or said.get("db.system.name", "the other side")
+    what = "no answer" if call.status in UNANSWERED else "an error"
+    sentence = f"{call.service} got {what} from {there} to {call.name}: {ended}."
+    if "db.system.name" in said:
+        return sentence, "DatabaseDown"
+    return sentence, "ServiceDown" if call.status == "UNAVAILABLE" else "RecommendationsDegraded"
 
 
 def _slowness(slowest: Step, path: Sequence[Step]) -> str:
@@ -152,6 +168,8 @@ def _slowness(slowest: Step, path: Sequence[Step]) -> str:
 def _facts(rows: Sequence[Row], culprit: Span | None) -> Iterator[str]:
     if culprit and culprit.status in MEANINGS:
         yield f"{culprit.status}: {MEANINGS[culprit.status]}."
+    if culprit and culprit.kind == "client" and culprit.status in UNANSWERED:
+        yield "Whether the other side crashed, stopped or is out of reach, no trace says: see its log."
     for row in rows:
         span = row.span
         if (left := span.attributes.get("rpc.grpc.deadline_left_ms")) and span.kind == "client":
