@@ -73,6 +73,6 @@ def _configuration(targets: Mapping[str, int], factor: float, alertmanager: str)
     )
     config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] in targets]
     for job in config["scrape_configs"]:
-        del job["dns_sd_configs"]
+        job.pop("dns_sd_configs", None)
         job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
     return config
