@@ -42,7 +42,7 @@ heal: $(STAMP) $(GENERATED) ## switch all faults off
 drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, step by step (NAME=slow)
 	@$(PY) -m tools.drill '$(NAME)'
 
-why: $(STAMP) $(GENERATED) ## why was a trace of make run slow, or why did it fail? (TRACE=id)
+why: $(STAMP) $(GENERATED) ## why was a trace of make run or of the stack slow, or why did it fail? (TRACE=id)
 	@$(PY) -m tools.why '$(TRACE)'
 
 doctor: $(STAMP) $(GENERATED) ## find out why there are no traces, no metrics or an empty dashboard, and what to do

@@ -45,7 +45,6 @@ class Jaeger(jaeger.Jaeger):
         there = {
             "host: 0.0.0.0": "host: 127.0.0.1",
             "0.0.0.0:": "127.0.0.1:",
-            "/tmp/jaeger": str(self._directory),
             "/tmp/ui": str(ROOT),
             "http://prometheus:9090": prometheus,
         }

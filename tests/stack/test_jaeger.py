@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -150,15 +149,6 @@ def test_why_of_an_unknown_trace(stack: Stack) -> None:
         assert (done.returncode, done.stderr.count("\n"), done.stdout) == (1, 1, "")
         assert stack.variables["TRACES_PORT"] in done.stderr
         assert stack.jaeger.url in done.stderr
-
-
-def test_it_keeps_its_traces_when_it_is_killed(stack: Stack) -> None:
-    """One that is ended at its memory limit has them when it is started again."""
-    trace_id = stack.pair.get("/")[2]["traceresponse"].split("-")[1]
-    before = eventually(lambda: found if len(found := stack.jaeger.spans(trace_id)) == 3 else [], 30)
-    stack.jaeger.close(signal.SIGKILL)
-    stack.jaeger.start(f"http://127.0.0.1:{stack.variables['PROMETHEUS_PORT']}")
-    assert stack.jaeger.spans(trace_id) == before
 
 
 def test_why_of_a_crash(stack: Stack) -> None:
