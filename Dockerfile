@@ -1,29 +1,33 @@
 # The images of compose.yaml, one target each: docker build --target marketplace .
 ARG PYTHON=python:3.13-slim-trixie
 
-# The services' dependencies, and the code that both have.
+# The services' dependencies, and the code that both have. Two builds give the same layers: compiled code does not hold
+# the time of its source, each file has the same date, and so has each folder, as what is copied is a folder's content.
 FROM ${PYTHON} AS build
 WORKDIR /build
 COPY requirements.txt requirements-dev.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /venv \
-    && pip --python /venv/bin/python install --require-hashes --requirement requirements.txt
+    && pip --python /venv/bin/python install --no-compile --require-hashes --requirement requirements.txt \
+    && python -m compileall -q --invalidation-mode unchecked-hash /venv \
+    && mkdir /packages && mv /venv /packages \
+    && find /packages -exec touch --no-dereference --date=2000-01-01 {} +
 # What generates the protobuf code, out of the same lock; it stays out of the images.
 RUN --mount=type=cache,target=/root/.cache/pip \
     awk '/^[a-z]/ {wanted = /^(grpcio-tools|setuptools)==/} wanted' requirements-dev.txt > tools.txt \
-    && pip --python /venv/bin/python install --require-hashes --no-deps --target /tools --requirement tools.txt
-WORKDIR /app
+    && pip --python /packages/venv/bin/python install --require-hashes --no-deps --target /tools --requirement tools.txt
+WORKDIR /code/app
 COPY protobufs protobufs
-RUN PYTHONPATH=/tools /venv/bin/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. protobufs/*.proto
+RUN PYTHONPATH=/tools /packages/venv/bin/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. protobufs/*.proto
 COPY observability observability
 COPY services services
-RUN /venv/bin/python -m compileall -q .
+RUN python -m compileall -q --invalidation-mode unchecked-hash .
 
 FROM build AS build-marketplace
-RUN rm -r services/recommendations
+RUN rm -r services/recommendations && find . -exec touch --date=2000-01-01 {} +
 
 FROM build AS build-recommendations
-RUN rm -r services/marketplace
+RUN rm -r services/marketplace && find . -exec touch --date=2000-01-01 {} +
 
 FROM ${PYTHON} AS marketplace
 LABEL org.opencontainers.image.title="marketplace" \
@@ -31,8 +35,8 @@ LABEL org.opencontainers.image.title="marketplace" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH="/venv/bin:$PATH" BIND_HOST=0.0.0.0 DATABASE_URL=sqlite:////tmp/marketplace.sqlite3
-COPY --from=build /venv /venv
-COPY --from=build-marketplace /app /app
+COPY --from=build /packages /
+COPY --from=build-marketplace /code /
 WORKDIR /app
 USER 10001:10001
 EXPOSE 5000 9101
@@ -47,8 +51,8 @@ LABEL org.opencontainers.image.title="recommendations" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH="/venv/bin:$PATH" BIND_HOST=0.0.0.0
-COPY --from=build /venv /venv
-COPY --from=build-recommendations /app /app
+COPY --from=build /packages /
+COPY --from=build-recommendations /code /
 WORKDIR /app
 USER 10001:10001
 EXPOSE 50051 9102

@@ -102,7 +102,7 @@ manifests: $(STAMP) ## write what kubernetes/ takes from compose.yaml, alerts.ym
 
 .PHONY: digests kubernetes-tools
 digests: $(STAMP) ## build both images, push them to REGISTRY=, and write their digests into the production overlay
-	@$(PY) -m kubernetes.digests '$(REGISTRY)'
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PY) -m kubernetes.digests '$(REGISTRY)'
 
 kubernetes-tools: ## build what test-stack checks kubernetes/ with (needs Go; ARGS='apiserver collector' adds these)
 	tests/stack/cluster/build.sh $(ARGS)
