@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 PEERS := var/peers/.installed
 SUPPLIED := var/supply
 SUPPLY := $(SUPPLIED)/.installed
+SYFT := $(or $(shell command -v syft),$(SUPPLIED)/bin/syft)
 PROTOS := $(wildcard protobufs/*.proto examples/*/*.proto)
 PARALLEL := -n 4 --dist loadfile# most tests wait, so more of them than cores at once
 GENERATED := $(foreach proto,$(PROTOS:.proto=),$(proto)_pb2.py $(proto)_pb2.pyi $(proto)_pb2_grpc.py)
@@ -113,9 +114,8 @@ protobufs: $(GENERATED) ## generate the protobuf code
 licences: $(STAMP) ## list the licences of what the images hold; fails for one that is not allowed
 	@$(PY) -m tools.licences
 
-sbom: $(SUPPLY) ## write what is in both images and in the package, as CycloneDX, into var/sbom.json
-	$(SUPPLIED)/tools/bin/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
-		--output-file var/sbom.json $(SUPPLIED)/images/bin/python
+sbom: $(SUPPLY) $(SYFT) ## write what is in both images and in the package, as CycloneDX, into var/sbom (needs an engine, and syft or Go)
+	PATH="$(CURDIR)/$(SUPPLIED)/bin:$$PATH" $(SUPPLIED)/tools/bin/python -m tools.sbom
 
 audit: $(SUPPLY) ## look up known vulnerabilities of what is in the images (OSV=all.zip looks in that file alone)
 	$(SUPPLIED)/tools/bin/python -m tools.audit $(OSV)
@@ -152,15 +152,19 @@ $(PEERS): requirements-peers.txt $(STAMP)
 		--target var/peers --requirement $<
 	@touch $@
 
-# The tools of sbom and audit, and what both services' images hold. The package is built from a copy: it leaves files.
-$(SUPPLY): requirements-supply.txt requirements.txt
-	@for pair in tools:requirements-supply.txt images:requirements.txt; do \
-		$(PYTHON) -m venv --clear $(SUPPLIED)/$${pair%:*} && $(SUPPLIED)/$${pair%:*}/bin/python -m pip install --quiet \
-			--disable-pip-version-check --require-hashes --requirement $${pair#*:} || exit 1; \
-	done
-	@mkdir -p $(SUPPLIED)/package && cp -r pyproject.toml LICENSE docs observability $(SUPPLIED)/package
-	@$(SUPPLIED)/images/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(SUPPLIED)/package
+# The tools of sbom and audit, and the package in the versions of the images. It is built from a copy: it leaves files.
+$(SUPPLY): requirements-supply.txt requirements.txt pyproject.toml
+	@$(PYTHON) -m venv --clear $(SUPPLIED)/tools
+	@$(SUPPLIED)/tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@rm -rf $(SUPPLIED)/copy && mkdir -p $(SUPPLIED)/copy && cp -r pyproject.toml LICENSE docs observability $(SUPPLIED)/copy
+	@sed -nE 's/^([a-z0-9._-]+)(\[.*\])?(==[^ ;]+).*/\1\3/p' requirements.txt >$(SUPPLIED)/versions.txt
+	@$(PYTHON) -m venv --clear --without-pip $(SUPPLIED)/package
+	@$(SUPPLIED)/tools/bin/python -m pip --python $(SUPPLIED)/package/bin/python install --quiet --disable-pip-version-check \
+		--constraint $(SUPPLIED)/versions.txt './$(SUPPLIED)/copy[flask,gunicorn,http]'
 	@touch $@
+
+$(SUPPLIED)/bin/syft:
+	GOBIN=$(CURDIR)/$(SUPPLIED)/bin go install github.com/anchore/syft/cmd/syft@v1.57.1
 
 # One run makes all three files of a .proto.
 %_pb2.py %_pb2.pyi %_pb2_grpc.py: %.proto $(STAMP)
