@@ -123,6 +123,17 @@ def test_a_pod_runs_as_the_image_and_writes_where_compose_lets_it(name: str) -> 
     assert secured["capabilities"]["drop"] == composed["cap_drop"]
 
 
+@both
+def test_cpu_is_requested_as_the_autoscaler_lets_it_be_used(name: str) -> None:
+    """A node is not given more pods than it can serve before there is another one."""
+    (metric,) = one(f"base/{name}.yaml", "HorizontalPodAutoscaler", name)["metrics"]
+    requested = container(name)["resources"]["requests"]["cpu"]
+    assert metric["resource"] == {
+        "name": "cpu",
+        "target": {"type": "AverageValue", "averageValue": requested},
+    }
+
+
 def secret(folder: Path) -> dict[str, str]:
     """The files that cert-manager would put into /tls, by where a pod has them."""
     authority = Authority()
