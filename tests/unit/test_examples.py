@@ -26,11 +26,11 @@ EVERYWHERE = Rectangle(lo=Point(latitude=0, longitude=-(10**9)), hi=Point(latitu
 ROUTE = [*POINTS, POINTS[0]]  # there and back
 DISTANCE_M = 161_322
 NOTES = [RouteNote(location=POINTS[0], message=str(number)) for number in range(3)]
-METHODS = {
-    "GetFeature": "unary",
-    "ListFeatures": "server_stream",
-    "RecordRoute": "client_stream",
-    "RouteChat": "bidi_stream",
+METHODS = {  # the kind of each, and the messages that a test's calls send to the server and back
+    "GetFeature": ("unary", 1, 1),
+    "ListFeatures": ("server_stream", 1, 3),
+    "RecordRoute": ("client_stream", 4, 1),
+    "RouteChat": ("bidi_stream", 3, 3),
 }
 
 
@@ -45,12 +45,13 @@ def recorded(telemetry: MemoryTelemetry, name: str, side: str) -> Any:
     return span
 
 
-def counted(telemetry: MemoryTelemetry, method: str, received: int, sent: int) -> None:
-    """Each signal has the call once, and the metrics its messages."""
-    recorded(telemetry, f"routeguide.RouteGuide/{method}", "server")
-    series = {"grpc_method": method, "grpc_type": METHODS[method]}
-    assert telemetry.metric("grpc_server_msg_received_total", **series) == received
-    assert telemetry.metric("grpc_server_msg_sent_total", **series) == sent
+def counted(telemetry: MemoryTelemetry) -> None:
+    """Each signal has each call once, and the metrics its messages."""
+    for method, (kind, received, sent) in METHODS.items():
+        recorded(telemetry, f"routeguide.RouteGuide/{method}", "server")
+        series = {"grpc_method": method, "grpc_type": kind}
+        assert telemetry.metric("grpc_server_msg_received_total", **series) == received
+        assert telemetry.metric("grpc_server_msg_sent_total", **series) == sent
 
 
 def test_route_guide_on_threads(telemetry: MemoryTelemetry) -> None:
@@ -65,13 +66,7 @@ def test_route_guide_on_threads(telemetry: MemoryTelemetry) -> None:
         assert (summary.point_count, summary.feature_count) == (4, 4)
         assert summary.distance == DISTANCE_M
         assert [note.message for note in stub.RouteChat(iter(NOTES), timeout=10)] == ["0", "0", "1"]
-    for method, received, sent in (
-        ("GetFeature", 1, 1),
-        ("ListFeatures", 1, 3),
-        ("RecordRoute", 4, 1),
-        ("RouteChat", 3, 3),
-    ):
-        counted(telemetry, method, received, sent)
+    counted(telemetry)
 
 
 def test_route_guide_on_asyncio(telemetry: MemoryTelemetry) -> None:
@@ -87,13 +82,7 @@ def test_route_guide_on_asyncio(telemetry: MemoryTelemetry) -> None:
             assert [note.message async for note in stub.RouteChat(iter(NOTES), timeout=10)] == ["0", "0", "1"]
 
     asyncio.run(run())
-    for method, received, sent in (
-        ("GetFeature", 1, 1),
-        ("ListFeatures", 1, 3),
-        ("RecordRoute", 4, 1),
-        ("RouteChat", 3, 3),
-    ):
-        counted(telemetry, method, received, sent)
+    counted(telemetry)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -136,11 +136,10 @@ def handler_of(service: Any) -> grpc.GenericRpcHandler:
 
 
 @contextmanager
-def sync_server(telemetry: MemoryTelemetry, service: Any = None, *inner: Any) -> Iterator[str]:
+def threaded_server(interceptors: list[Any], service: Any = None, workers: int = 4) -> Iterator[str]:
     """A threaded server on a port of the system's choice; gives its target."""
     service = service or Sync()
-    interceptors = [*telemetry.server_interceptors(), *inner]
-    server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
+    server = grpc.server(ThreadPoolExecutor(workers), interceptors=interceptors)
     server.add_generic_rpc_handlers((handler_of(service),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -149,6 +148,11 @@ def sync_server(telemetry: MemoryTelemetry, service: Any = None, *inner: Any) ->
     finally:
         getattr(service, "released", threading.Event()).set()
         server.stop(5).wait()
+
+
+def sync_server(telemetry: MemoryTelemetry, service: Any = None, *inner: Any) -> AbstractContextManager[str]:
+    """A threaded server with this telemetry, and other interceptors inside of it."""
+    return threaded_server([*telemetry.server_interceptors(), *inner], service)
 
 
 @asynccontextmanager

@@ -1,9 +1,6 @@
 """What a user adds to the telemetry of calls: labels, metadata, saturation, old names, contrib beside it."""
 
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -18,24 +15,9 @@ from opentelemetry.trace import SpanKind
 from observability.call import Call
 from observability.signals.metrics import ExtraLabel
 from observability.testing import MemoryTelemetry, eventually
-from tests.unit.observability.rpc import Sync, channel, handler_of, sync_server
+from tests.unit.observability.rpc import channel, sync_server, threaded_server
 
 METHOD = "/test.Service/returns"
-
-
-@contextmanager
-def serving(interceptors: list[Any], workers: int = 4) -> Iterator[str]:
-    """A threaded server with these interceptors; gives its target."""
-    service = Sync()
-    server = grpc.server(ThreadPoolExecutor(workers), interceptors=interceptors)
-    server.add_generic_rpc_handlers((handler_of(service),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        service.released.set()
-        server.stop(5).wait()
 
 
 def tier(call: Call) -> str:
@@ -135,7 +117,7 @@ def test_saturation_of_the_pool() -> None:
     """A threaded server reports how many threads it has, how many serve, and how long calls waited for one."""
     server = MemoryTelemetry()
     with (
-        serving(server.server_interceptors(workers=1), workers=1) as target,
+        threaded_server(server.server_interceptors(workers=1), workers=1) as target,
         channel(MemoryTelemetry(), target) as made,
     ):
         slow = made.unary_unary("/test.Service/slow").future(b"x", timeout=10)
@@ -184,7 +166,7 @@ def test_one_span_beside_contrib_on_a_server(first: str, caplog: pytest.LogCaptu
     interceptors = [*ours, theirs] if first == "ours" else [theirs, *ours]
     with (
         caplog.at_level(logging.WARNING, "observability"),
-        serving(interceptors) as target,
+        threaded_server(interceptors) as target,
         grpc.insecure_channel(target) as bare,
     ):
         made: Any = bare
