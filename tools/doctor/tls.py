@@ -8,7 +8,7 @@ from services.handshakes import reason_in
 from tools.doctor.config import Place
 from tools.prometheus import Prometheus
 from tools.run.ports import health_fault
-from tools.web import ask, within
+from tools.web import within
 
 REFUSED = "tls_handshakes_refused_total"
 DEGRADED = "marketplace_recommendations_degraded_total"
@@ -81,7 +81,7 @@ def remedy(place: Place, refusal: Refusal) -> str:
 def _by_reason(place: Place, service: str, name: str) -> dict[str, int]:
     """A counter of the service, from itself, else from the last scrape; empty when nobody answers."""
     try:
-        text = ask(f"http://{place.metrics[service].address}/metrics").text
+        text = place.endpoint(service).read()
     except OSError:
         try:
             series = Prometheus(place.prometheus).query(f'sum by (reason) ({name}{{job="{service}"}})')
