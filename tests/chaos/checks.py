@@ -15,7 +15,7 @@ from tests.e2e.test_holding_out import NAMES, status_of
 BUDGET_S = 0.5  # RECOMMENDATIONS_TIMEOUT_MS, the wait for a thread included
 LIST_S = 0.5 + 0.5  # MARKETPLACE_WAIT_MS, then DATABASE_TIMEOUT_MS
 LATE_S = 0.2
-PAGE_CPU_S = 0.03  # that a page may need, in the shop, in recommendations and here, with those before it
+PAGE_CPU_S = 0.05  # that a page may need, in the shop, in recommendations and here, with those before it
 GROWTH_MIB = 48  # what the alert MemoryGrowth allows
 MOST_THREADS = {"marketplace": 60, "recommendations": 120}
 SOON_S = 10.0

@@ -83,7 +83,7 @@ class Town:
         took_s = time.monotonic() - begun_s
         if code != 0:
             self.problems.append(f"{name} ended with {code} on SIGTERM")
-        self.was_late = took_s > STOP_S  # it may have been killed at its work
+        self.was_late |= took_s > STOP_S  # it may have been killed at its work
         if took_s > STOP_S + STOP_CPU_S * self.machine.slowdown(begun_s):
             self.problems.append(f"{name} took {took_s:.1f} s to stop")
         self.start(name, **variables)
