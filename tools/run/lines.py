@@ -14,7 +14,7 @@ MAX_LINES = 200
 KNOWN = ("time", "level", "service", "event", "trace_id", "span_id")
 # What the store calls them; it adds what the resource and the scope of a line say, and columns of its own.
 STORED = ("_time", "severity_text", "service.name", "event_name", "trace_id", "span_id")
-OF_STORE = ("_", "scope.", "service.", "severity_", "telemetry.")
+OF_STORE = ("_", "host.", "k8s.", "process.", "scope.", "service.", "severity_", "telemetry.")
 MILLISECONDS = len("2026-01-02T03:04:05.678")
 
 Line = Mapping[str, Any]
@@ -40,6 +40,9 @@ def of_store(url: str, trace_id: str) -> list[Line]:
         stored = _parsed(text)
         line = {name: stored.pop(theirs, "") for name, theirs in zip(KNOWN, STORED, strict=True)}
         line["time"] = line["time"][:MILLISECONDS] + "Z"
+        line["event"] = line["event"] or stored.get(
+            "_msg", ""
+        )  # a line of Python's logging has no other name
         rest = {name: value for name, value in stored.items() if not name.startswith(OF_STORE)}
         found.append(line | {"fields": rest})
     return _ordered(found)
