@@ -1,5 +1,6 @@
 """A real Jaeger on this machine, by the repository's own jaeger.yaml."""
 
+import os
 import re
 import shutil
 import signal
@@ -58,8 +59,11 @@ class Jaeger(jaeger.Jaeger):
             text = text.replace(theirs, ours)
         config = self._directory / "jaeger.yaml"
         config.write_text(text)
+        # Its own traces, if it had any, would come to itself, as they do where it has its own port, and soon.
+        own = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.otlp, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+        command = [str(PROGRAM), "--config", config]
         with (self._directory / "jaeger.log").open("ab") as log:
-            self._process = subprocess.Popen([str(PROGRAM), "--config", config], stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
         try:
             eventually(lambda: get(f"http://127.0.0.1:{self.ports['13133']}/status")[0] == 200, 60)
         except BaseException:
