@@ -23,6 +23,7 @@ WORDS = {
     "up": "docker compose",
     "FAULTS=1": "compose.yaml and Makefile",
     "INTERNAL": "gRPC's status",
+    "CIRCUIT_OPEN": "services/marketplace/recommendations/circuit.py",
     "Recommendations/Recommend": "protobufs/recommendations.proto",
     DETAILS: "the log, below",
     "fault on: errors": "the log, below",
@@ -31,6 +32,7 @@ WORDS = {
     "View trace": "grafana/provisioning/datasources/datasources.yml",
     "View log lines": "grafana/provisioning/datasources/datasources.yml",
     "Log lines of this trace": "jaeger-ui.json",
+    "Logs of this time (VictoriaLogs)": "grafana/board.py",
 }
 
 
