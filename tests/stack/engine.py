@@ -105,5 +105,5 @@ class Stack:
 
     def close(self) -> None:
         """Remove containers, networks and data."""
-        self.compose("down", "--volumes", "--timeout", "5")
+        self.compose("--profile=*", "down", "--volumes", "--timeout", "5")
         self.receiver.close()
