@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.stack.cluster import ROOT, tool
 from tests.stack.engine import docker, needs_engine
 from tools import sbom
 
+AT = "2025-11-26T00:00:00Z"
 BUILD = ("build", "--quiet", "--target", "recommendations", str(ROOT))
 SUPPLY = ROOT / "var" / "supply"
 
@@ -24,12 +26,17 @@ def described(image: str) -> Any:
 
 
 @needs_engine
-def test_two_builds_give_the_same_layers() -> None:
-    """Built again from nothing on the same base, an image has the same bytes in the same layers, and runs the same."""
+def test_two_builds_give_the_same_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built again from nothing on the same base, an image has the same bytes in the same layers, and runs the same.
+
+    Where the engine takes SOURCE_DATE_EPOCH, it is the same image.
+    """
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", f"{datetime.fromisoformat(AT).timestamp():.0f}")
     first = docker(*BUILD, timeout_s=600).strip()
     second = docker(*BUILD, "--no-cache", timeout_s=600).strip()
     assert described(first)["RootFS"] == described(second)["RootFS"]
     assert described(first)["Config"] == described(second)["Config"]
+    assert first == second or described(first)["Created"] != AT
 
 
 def names(listed: str, kind: str) -> set[str]:
