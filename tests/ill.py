@@ -1,4 +1,4 @@
-"""The ways in which recommendations can be ill, while a shop calls it."""
+"""The ways in which recommendations can fail while a shop calls it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Forty people in the shop while recommendations is ill: what they get, and when all is well again.
+"""Forty people in the shop while recommendations fails: what they get, and when all is well again.
 
 Run: python -m tests.under_faults [WORD ...] (the faults whose name has one of the words; else all)
 It prints the figures of docs/operations.md.

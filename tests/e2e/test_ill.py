@@ -1,4 +1,4 @@
-"""The shop while recommendations is ill in one way after another: its pages are there, and it recovers by itself."""
+"""The shop while recommendations fails in one way after another: its pages are there, and it recovers by itself."""
 
 import time
 from contextlib import closing
