@@ -42,7 +42,12 @@ def alert(name: str, job: str, severity: str = "page") -> dict[str, str]:
             id="but not that of another service",
         ),
         pytest.param(
-            [alert("ServiceDown", BOOKS), alert("Saturation", BOOKS), alert("RecommendationsDegraded", SHOP)],
+            [
+                alert("ServiceDown", BOOKS),
+                alert("Saturation", BOOKS),
+                alert("RecommendationsDegraded", SHOP),
+                alert("EntryDown", "entry", "ticket"),
+            ],
             [(BOOKS, {"ServiceDown"})],
             id="what follows from a service that is down",
         ),
