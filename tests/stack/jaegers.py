@@ -61,7 +61,7 @@ class Jaeger(jaeger.Jaeger):
         config.write_text(text)
         # Its own traces, if it had any, would come to itself, as they do where it has its own port, and soon.
         own = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.otlp, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        command = [str(PROGRAM), "--config", config]
+        command = [str(PROGRAM), "--config", str(config)]
         with (self._directory / "jaeger.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
         try:
