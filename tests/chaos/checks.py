@@ -56,7 +56,7 @@ class Sums:
     def is_quiet(self) -> bool:
         """Whether no page is under way, and no call of one."""
         return (
-            sum_of(self.shop, "http_server_active_requests", rf'"({ROUTES})"')
+            sum_of(self.shop, "http_server_active_requests")
             == 0
             == sum_of(self.shop, "grpc_client_in_flight")
         )
