@@ -46,7 +46,7 @@ def shop(server: Server) -> Iterator[Any]:
     app, shop, _ = make(server.port)
     yield app.test_client()
     shop.recommendations.close()
-    shop.store.engine.dispose()
+    shop.store.close()
 
 
 def books(*books: tuple[int, str]) -> Answer:
