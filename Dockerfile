@@ -34,7 +34,7 @@ LABEL org.opencontainers.image.title="marketplace" \
       org.opencontainers.image.description="The shop of the bookshop, with traces, metrics and logs" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH="/venv/bin:$PATH" BIND_HOST=0.0.0.0 DATABASE_URL=sqlite:////tmp/marketplace.sqlite3
+ENV PATH="/venv/bin:$PATH" PYTHONFAULTHANDLER=1 BIND_HOST=0.0.0.0 DATABASE_URL=sqlite:////tmp/marketplace.sqlite3
 COPY --from=build /packages /
 COPY --from=build-marketplace /code /
 WORKDIR /app
@@ -50,7 +50,7 @@ LABEL org.opencontainers.image.title="recommendations" \
       org.opencontainers.image.description="Recommends books over gRPC, with traces, metrics and logs" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH="/venv/bin:$PATH" BIND_HOST=0.0.0.0
+ENV PATH="/venv/bin:$PATH" PYTHONFAULTHANDLER=1 BIND_HOST=0.0.0.0
 COPY --from=build /packages /
 COPY --from=build-recommendations /code /
 WORKDIR /app

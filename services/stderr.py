@@ -33,7 +33,8 @@ class StandardError:
         os.dup2(end, STDERR)
         os.close(end)
         sys.stderr = os.fdopen(self._real, "w", buffering=1, errors="backslashreplace", closefd=False)
-        faulthandler.enable(self._real)
+        if faulthandler.is_enabled():
+            faulthandler.enable(self._real)
         self._thread = threading.Thread(target=self._run, name="stderr", daemon=True)
         self._thread.start()
 

@@ -20,7 +20,7 @@ error = StandardError(take)
 
 
 def run(body: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", START + textwrap.dedent(body)]
+    command = [sys.executable, "-X", "faulthandler", "-c", START + textwrap.dedent(body)]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
