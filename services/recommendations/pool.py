@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Task = tuple[Future[Any], Callable[[], Any]]
+Task = tuple[Future[Any], Callable[[], Any], float]  # and when it was submitted
 
 BLOCKED_S = 0.005
 LOOK_S = 0.01  # how often the pool looks for blocked threads while tasks wait
@@ -43,7 +43,7 @@ class Pool(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run fn as soon as a thread is free for it."""
         future: Future[T] = Future()
-        task = (future, partial(fn, *args, **kwargs))
+        task = (future, partial(fn, *args, **kwargs), time.monotonic())
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -70,7 +70,7 @@ class Pool(Executor):
                 cancelled += self._waiting
                 self._waiting.clear()
             self._crowded.set()
-        for future, _ in cancelled:  # without the lock: a callback of the future may use the pool
+        for future, *_ in cancelled:  # without the lock: a callback of the future may use the pool
             future.cancel()
         if wait:
             self._watch.join()  # after it, no thread is started
@@ -115,11 +115,12 @@ class Pool(Executor):
 
 
 class _Worker(threading.Thread):
-    """A thread of the pool; since is when it was given its task."""
+    """A thread of the pool; since is when it was given its task, and waited_s how long that had waited."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(daemon=True)
         self.since = time.monotonic()
+        self.waited_s = 0.0
         self._pool = pool
         self._task: Task | None = None
         self._given = threading.Lock()  # held until there is a task; a Semaphore costs more
@@ -128,6 +129,7 @@ class _Worker(threading.Thread):
     def give(self, task: Task | None) -> None:
         """Let it run the task; None lets it end."""
         self.since = time.monotonic()
+        self.waited_s = self.since - task[2] if task else 0.0
         self._task = task
         self._given.release()
 
@@ -137,8 +139,14 @@ class _Worker(threading.Thread):
             self._given.acquire()
             if self._task is None:
                 return
-            _run(*self._task)
+            _run(*self._task[:2])
             self._task = None  # an idle thread keeps nothing of a call alive
+
+
+def waited_s() -> float:
+    """How many seconds the task that this thread runs had waited; 0 on a thread that is of no pool."""
+    thread = threading.current_thread()
+    return thread.waited_s if isinstance(thread, _Worker) else 0.0
 
 
 def _run(future: Future[Any], function: Callable[[], Any]) -> None:

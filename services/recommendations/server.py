@@ -23,6 +23,7 @@ from services.recommendations.faults import FaultyService
 from services.recommendations.parsing import Parsing
 from services.recommendations.pool import Pool
 from services.recommendations.servicer import RecommendationService
+from services.recommendations.waiting import WaitingService
 from services.recommendations.watchers import Watchers
 from services.tls import ServerTls
 
@@ -103,7 +104,7 @@ class Server:
             maximum_concurrent_rpcs=MOST_CALLS,
         )
         faulty = FaultyService(service, switch) if switch else service
-        add_RecommendationsServicer_to_server(faulty, self._server)  # type: ignore[no-untyped-call]
+        add_RecommendationsServicer_to_server(WaitingService(faulty), self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
