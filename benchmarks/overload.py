@@ -1,7 +1,10 @@
 """What each service still does when it is asked for three times what it can do: goodput, refusals, recovery.
 
 The services run as processes; requests are sent at a fixed rate whatever becomes of those before (open loop),
-and count as good when they are answered within their patience. Run: python -m benchmarks.overload
+and count as good when they are answered within their patience. Recommendations is asked twice: as it is,
+where a call is little but gRPC's own work, and with 2 ms of work in its handler.
+
+Run: python -m benchmarks.overload
 """
 
 import asyncio
@@ -32,22 +35,25 @@ Ask = Callable[[], Awaitable[str]]
 def main() -> None:
     """Print the figures of both services."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        shop, shop_metrics, port, metrics = (_free_port() for _ in range(4))
+        shop, port, working = (_free_port() for _ in range(3))
         variables = {
             "MARKETPLACE_PORT": str(shop),
-            "MARKETPLACE_METRICS_PORT": str(shop_metrics),
+            "MARKETPLACE_METRICS_PORT": "0",
             "MARKETPLACE_CLIENT_CONNECTIONS": "800",  # the load comes from one address
             "RECOMMENDATIONS_PORT": str(port),
-            "RECOMMENDATIONS_METRICS_PORT": str(metrics),
+            "RECOMMENDATIONS_METRICS_PORT": "0",
             "OTEL_TRACES_EXPORTER": "none",
         }
-        for name in ("recommendations", "marketplace"):
-            stack.enter_context(_service(name, directory, variables))
-        asyncio.run(_measure_both(shop, port))
+        for module in ("services.recommendations", "services.marketplace"):
+            stack.enter_context(_service(module, directory, variables))
+        works = variables | {"RECOMMENDATIONS_PORT": str(working)}
+        stack.enter_context(_service("benchmarks.working", directory, works))
+        asyncio.run(_measure_all(shop, port, working))
 
 
-async def _measure_both(shop: int, port: int) -> None:
+async def _measure_all(shop: int, port: int, working: int) -> None:
     await _measure("recommendations", _Calls(port).ask)
+    await _measure("recommendations with 2 ms of work a call", _Calls(working).ask)
     await _measure("shop", _Pages(shop).ask)
 
 
@@ -171,9 +177,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _service(name: str, directory: str, variables: dict[str, str]) -> Iterator[None]:
+def _service(module: str, directory: str, variables: dict[str, str]) -> Iterator[None]:
     environ = os.environ | {"PYTHONPATH": os.getcwd()} | variables
-    command = [sys.executable, "-m", f"services.{name}"]
+    command = [sys.executable, "-m", module]
     process = subprocess.Popen(command, cwd=directory, env=environ, stdout=subprocess.DEVNULL)
     try:
         yield

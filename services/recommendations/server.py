@@ -40,7 +40,8 @@ REFUSE_S = 0.2
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share of its calls
     ("grpc.max_connection_age_ms", 8_000),  # clients find new instances when they reconnect: within 10 s
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),  # clients ask for a sign of life
+    # Clients ask for a sign of life every two seconds; a busy machine may bring several at once.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 200),
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", GREET_MS),
     ("grpc.http2.settings_timeout", GREET_MS),
