@@ -10,7 +10,7 @@ from urllib.parse import quote
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from tools.run.traces import Span, span_of
+from tools.traces.trace import Span, span_of
 from tools.web import ask_json
 
 IDS = ("traceId", "spanId", "parentSpanId")

@@ -10,11 +10,11 @@ from services.settings import load
 from tools.doctor.config import Settings
 from tools.jaeger import Jaeger
 from tools.prometheus import Prometheus
-from tools.run.lines import Line, of_store
-from tools.run.methods import NAMES, Method, Place, methods, place_of
-from tools.run.traces import Trace
-from tools.run.usual import usual_of
-from tools.run.why import report, why
+from tools.traces.lines import Line, of_store
+from tools.traces.methods import NAMES, Method, Place, methods, place_of
+from tools.traces.trace import Trace
+from tools.traces.usual import usual_of
+from tools.traces.why import report, why
 from tools.web import ask
 
 OK = 200

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.processes import ROOT, free_ports
 from tools.jaeger import Jaeger
-from tools.run.lines import of_files, of_store, words
+from tools.traces.lines import of_files, of_store, words
 
 RECORDED = Path(__file__).parent / "recorded"
 TRACE = "0cd70b9d222229f01293b161b0ba4d82"

@@ -20,9 +20,9 @@ from tests.e2e.run.conftest import VARIABLES as PORTS
 from tests.e2e.run.running import RunningPair
 from tests.e2e.run.spans import CLIENT, SERVER
 from tests.e2e.run.spans import ROOT as PAGE
-from tools.run.traces import span_of
-from tools.run.usual import Usual
-from tools.run.why import MEANINGS, SLOW_MS, Why, why
+from tools.traces.trace import span_of
+from tools.traces.usual import Usual
+from tools.traces.why import MEANINGS, SLOW_MS, Why, why
 
 pytestmark = pytest.mark.full
 

@@ -17,7 +17,7 @@ from tests.e2e.processes import ROOT, Pair, free_ports, get, pair
 from tests.e2e.test_why import CALL, EXPECTED, PATIENT
 from tests.stack import scraper
 from tests.stack.jaegers import Jaeger, needs_jaeger
-from tools.run.why import NOTHING
+from tools.traces.why import NOTHING
 from tools.web import ask_json
 
 pytestmark = [

@@ -12,8 +12,8 @@ from services.marketplace.config import Settings as Marketplace
 from services.recommendations.config import Settings as Recommendations
 from services.settings import ServiceSettings, load
 from services.tls import Files
+from tools.ports import Port
 from tools.run.config import Settings as Pair
-from tools.run.ports import Port
 from tools.scrape import Endpoint
 
 COMPOSE_S = 30.0

@@ -10,8 +10,8 @@ from tools.doctor import tls
 from tools.doctor.config import Place
 from tools.doctor.finding import Finding, failed, ok, skipped
 from tools.jaeger import Jaeger
+from tools.ports import listens
 from tools.prometheus import Prometheus
-from tools.run.ports import listens
 from tools.web import ask, ask_json, within
 
 OK = 200

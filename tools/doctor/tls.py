@@ -6,8 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.handshakes import reason_in
 from tools.doctor.config import Place
+from tools.ports import health_fault
 from tools.prometheus import Prometheus
-from tools.run.ports import health_fault
 from tools.web import within
 
 REFUSED = "tls_handshakes_refused_total"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from observability.receiver import Attributes, Receiver
-from tools.run.text import printable
-from tools.run.traces import Span, Trace, span_of
+from tools.traces.text import printable
+from tools.traces.trace import Span, Trace, span_of
 
 SETTLE_S = 1.0  # the services export every 0.3 s
 ORPHAN_S = 3.0  # for a root that may never come: it ran elsewhere, or was lost

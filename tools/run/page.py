@@ -10,12 +10,12 @@ from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tools.run.kept import Kept
-from tools.run.lines import of_files
-from tools.run.methods import Recent, calls
-from tools.run.traces import Trace
-from tools.run.usual import usual_of
-from tools.run.why import report, why
 from tools.scrape import Endpoint
+from tools.traces.lines import of_files
+from tools.traces.methods import Recent, calls
+from tools.traces.trace import Trace
+from tools.traces.usual import usual_of
+from tools.traces.why import report, why
 
 SHOWN = 100
 ERRORS = "errors"

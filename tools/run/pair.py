@@ -17,10 +17,10 @@ from services.marketplace.config import Settings as Marketplace
 from services.ports import PortTaken
 from services.recommendations.config import Settings as Recommendations
 from services.settings import load
+from tools.ports import Port, require_free, serves_grpc, serves_http
 from tools.run.config import Settings, destination, export_settings, stable_names
 from tools.run.kept import Kept, receiver
 from tools.run.page import Page
-from tools.run.ports import Port, require_free, serves_grpc, serves_http
 from tools.run.processes import (
     STOP_WITHIN_S,
     Checks,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.run.text import printable
+from tools.traces.text import printable
 
 POLL_S = 0.05
 TAIL_BYTES = 4096

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tools.run.kept import Kept
-from tools.run.traces import Row, Span, Trace
+from tools.traces.trace import Row, Span, Trace
 
 MAX_WIDTH = 120
 BAR = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"

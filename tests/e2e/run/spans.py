@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tools.run.traces import Span
+from tools.traces.trace import Span
 
 ROOT = Span(
     trace_id="aa",

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
 from services.settings import ServiceSettings
-from tools.run.methods import Method, Recent
 from tools.scrape import Endpoint
+from tools.traces.methods import Method, Recent
 
 
 def endpoint(port: int) -> Endpoint:

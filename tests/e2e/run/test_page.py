@@ -15,9 +15,9 @@ from tests.e2e.processes import get
 from tests.e2e.run.running import RunningPair
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
 from tools.run.kept import MAX_SPANS, Kept
-from tools.run.methods import Call, Calls, calls
 from tools.run.page import Page
-from tools.run.traces import Event
+from tools.traces.methods import Call, Calls, calls
+from tools.traces.trace import Event
 
 Start = Callable[..., RunningPair]
 SCRIPT = "<script>alert(1)</script>"

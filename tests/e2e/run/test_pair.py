@@ -21,8 +21,8 @@ from services.settings import ServiceSettings
 from tests.e2e.processes import ROOT, free_ports
 from tests.e2e.run.running import STOP_S, RunningPair, get
 from tools.certs import VARIABLES, Authority
+from tools.ports import Port
 from tools.run.pair import prometheus_configuration, start_prometheus
-from tools.run.ports import Port
 from tools.scrape import Endpoint
 
 Start = Callable[..., RunningPair]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from services.ports import PortTaken
-from tools.run.ports import Port, listens, require_free, serves_grpc, serves_http
+from tools.ports import Port, listens, require_free, serves_grpc, serves_http
 
 
 def test_a_port_in_use_is_named_with_its_variable() -> None:

@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode, Tracer
 
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
 from tools.run.kept import MAX_SPANS, MAX_WAITING, ORPHAN_S, SETTLE_S, Kept, receiver
-from tools.run.traces import MAX_VALUE, Span, Trace
+from tools.traces.trace import MAX_VALUE, Span, Trace
 
 
 class Clock:

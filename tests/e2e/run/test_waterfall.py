@@ -4,7 +4,7 @@ import pytest
 
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
 from tools.run.terminal import bar
-from tools.run.traces import Row, shape
+from tools.traces.trace import Row, shape
 
 
 def test_rows_follow_the_tree_whatever_the_order_of_arrival() -> None:

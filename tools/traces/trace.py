@@ -8,7 +8,7 @@ from typing import NamedTuple
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from observability.receiver import Attributes, attributes
-from tools.run.text import printable
+from tools.traces.text import printable
 
 MAX_ATTRIBUTES = 64
 MAX_EVENTS = 16

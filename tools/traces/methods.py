@@ -11,8 +11,8 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from observability.signals.tracing import SERVER_FAULTS
-from tools.run.traces import Span, Trace
 from tools.scrape import Endpoint
+from tools.traces.trace import Span, Trace
 
 EVERY_S = 5.0
 READS = 60  # five minutes

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from observability.signals.tracing import SERVER_FAULTS
-from tools.run.lines import Line, words
-from tools.run.traces import Row, Span, shape
-from tools.run.usual import Usual
+from tools.traces.lines import Line, words
+from tools.traces.trace import Row, Span, shape
+from tools.traces.usual import Usual
 
 SLOW_MS = 300.0  # the objective of a page
 ENOUGH = 20  # calls, to say what is usual

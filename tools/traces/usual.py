@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tools.run.methods import Method
-from tools.run.traces import Span
+from tools.traces.methods import Method
+from tools.traces.trace import Span
 
 
 class Usual(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tools.run.text import printable
+from tools.traces.text import printable
 from tools.web import ask
 
 MAX_BYTES = 8 * 1024 * 1024  # of a file, from its end
