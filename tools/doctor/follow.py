@@ -2,13 +2,14 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tools.doctor.config import COMPOSE_S, Place
 from tools.doctor.finding import Finding, failed, ok, skipped
-from tools.doctor.tls import Refusals, remedy
+from tools.doctor.tls import Refusal, Refusals, remedy
 from tools.jaeger import Jaeger
 from tools.prometheus import Prometheus
 from tools.web import Answer, ask, within
@@ -27,12 +28,14 @@ def page(place: Place) -> Iterator[Finding]:
     pages = measured(place, "marketplace", PAGES) or 0
     delivered = {service: _fresh(place, service, began_s) for service in place.services}
     refusals = Refusals(place)
+    shop = f"http://{place.services['marketplace'].address}/"
     try:
-        answer = _sampled(f"http://{place.services['marketplace'].address}/")
+        answer = _sampled(shop)
     except OSError:
         yield skipped("page", "not requested: the shop does not answer")
         return
-    yield _served(place, answer, refusals)
+    # An open circuit lets few pages call: the reason may be another page's.
+    yield _served(place, answer, partial(refusals.first, lambda: ask(shop)))
     yield _moved(place, pages)
     trace_id = _trace_id(answer)
     if not trace_id:
@@ -81,11 +84,11 @@ def _trace_id(answer: Answer) -> str:
     return trace_id if int(flags, 16) & SAMPLED else ""
 
 
-def _served(place: Place, answer: Answer, refusals: Refusals) -> Finding:
+def _served(place: Place, answer: Answer, refused: Callable[[], Refusal | None]) -> Finding:
     if answer.status != OK:
         return failed("page", f"the shop answered {answer.status}", f"read {place.log_of('marketplace')}")
     if "Recommendations are not available now" in answer.text:
-        if refusal := refusals.first():
+        if refusal := refused():
             words = "it came without recommendations: {} refuses the other's certificate: {}"
             return failed("page", words.format(*refusal), remedy(place, refusal))
         todo = f"look at the trace, and read {place.log_of('recommendations')}; make heal ends all faults"

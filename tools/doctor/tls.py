@@ -1,6 +1,8 @@
 """Whether the two services trust each other: which TLS handshakes fail, why, and what must be set."""
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -41,9 +43,17 @@ class Refusals:
         self._place = place
         self._before = self._counts()
 
-    def first(self) -> Refusal | None:
+    def first(self, shake_again: Callable[[], object] = lambda: None) -> Refusal | None:
         """One of them, or None when there is none for as long as the doctor is patient."""
-        return within(self._place.patience_s, self._look)
+
+        def look() -> Refusal | None:
+            found = self._look()
+            if found is None:
+                with suppress(OSError):
+                    shake_again()
+            return found
+
+        return within(self._place.patience_s, look)
 
     def _look(self) -> Refusal | None:
         counts = self._counts()
