@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -112,6 +113,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=900.0, help="seconds to wait for the alert")
     parser.add_argument("--interval", default="1m", help="window of the panel's rates")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a script's background commands ignore
     try:
         drill = Drill(named(arguments.name), place(arguments.patience), arguments.interval)
         for step, words in drill.steps():

@@ -1,10 +1,12 @@
 """Beside opentelemetry-instrumentation-grpc: a call that its interceptors see too gets one span, not two."""
 
+import contextvars
+import functools
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
+from opentelemetry.context import attach, detach, get_current, set_value
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import Span, SpanKind, get_current_span
 
@@ -29,15 +31,12 @@ class Contrib:
             self._is_loaded = any(module in sys.modules for module in MODULES)
         return self._is_loaded
 
-    @contextmanager
-    def kept_out(self) -> Iterator[None]:
+    def kept_out(self) -> AbstractContextManager[None]:
         """A context in which contrib's interceptors, inside of ours, let calls pass."""
         if not self.is_loaded():
-            yield
-            return
+            return nullcontext()
         self._warn()
-        with suppress_instrumentation():
-            yield
+        return _Suppressed()
 
     def span(self, kind: SpanKind) -> Span | None:
         """The span that contrib's interceptor, outside of ours, has made for this very call."""
@@ -56,3 +55,27 @@ class Contrib:
             logger.warning(
                 "%s is loaded, too: calls that both see get one span; take one of the two out", SCOPE
             )
+
+
+class _Suppressed(AbstractContextManager[None]):
+    """What suppress_instrumentation() is, without its two generators: CPython 3.11 has crashed in them."""
+
+    def __enter__(self) -> None:
+        context = get_current()
+        for key, value in _marks().items():
+            context = set_value(key, value, context)
+        self._token = attach(context)
+
+    def __exit__(self, *_: object) -> None:
+        detach(self._token)
+
+
+@functools.cache
+def _marks() -> dict[str, object]:
+    """What suppress_instrumentation() puts into a context."""
+
+    def marked() -> dict[str, object]:
+        with suppress_instrumentation():
+            return dict(get_current())
+
+    return contextvars.Context().run(marked)

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 MOST_FAILURES = 3  # in a row
 RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0  # while only the load of a feed fails
+CLOSE_S = 1.0
 
 
 class Unavailable(Exception):  # noqa: N818 (a domain name, not an error of the program)
@@ -64,8 +65,11 @@ class Availability:
         logger.error("the database is away: %s", cause(error))
 
     def close(self) -> None:
-        """Try no more."""
+        """Try no more, and wait a little for what is being tried: its connection would stay open."""
         self._closed.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(CLOSE_S)
 
     def _recover_in_thread(self) -> None:
         if self._thread is None:

@@ -50,13 +50,12 @@ def test_retries_go_on_after_hundreds_of_failures(server: Running) -> None:
     """While one answer in ten is UNAVAILABLE, a page goes without recommendations once in a thousand."""
     server.switch.on("errors", "0.1", code="UNAVAILABLE")
     with client(server.port, recommendations_timeout_ms=10_000) as (recommendations, telemetry):
-        assert outcome(recommendations) == "3"
         seen = Counter(outcome(recommendations) for _ in range(3000))
         refused = server.telemetry.value("grpc_server_handled_total", grpc_code="UNAVAILABLE")
         assert refused > 200
         assert seen["UNAVAILABLE"] < 30
         assert seen["UNAVAILABLE"] + seen["3"] == 3000
-        assert telemetry.value("grpc_client_handled_total", grpc_code="OK") == seen["3"] + 1
+        assert telemetry.value("grpc_client_handled_total", grpc_code="OK") == seen["3"]
 
 
 @pytest.mark.parametrize(("code", "tries"), [("UNAVAILABLE", 3), ("INTERNAL", 1), ("RESOURCE_EXHAUSTED", 1)])
