@@ -155,9 +155,14 @@ def test_rules_hold_on_the_real_services(tmp_path: Path) -> None:
 
             eventually(all_recorded, 60)
             # A machine that is busy with other tests serves slow pages, and 2 minutes of earnest are 6 s.
-            quiet = 'ALERTS{alertname!~"Watchdog|PagesLatencyBurn"}'
+            alerts = 'ALERTS{alertname!~"Watchdog|PagesLatencyBurn"}'
+
+            def quiet() -> bool:
+                both.get("/")
+                return prometheus.query(alerts) == []
+
             # ServiceDown may have fired before the first scrape, and stays for a while.
-            eventually(lambda: prometheus.query(quiet) == [], 60)
+            eventually(quiet, 60)
             for query in _queries_of_runbooks():
                 prometheus.query(query)
                 assert boards.names(query) <= prometheus.names() | {SIGNALS}, query
