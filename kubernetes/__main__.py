@@ -22,6 +22,7 @@ def files() -> dict[Path, str]:
         HERE / "local" / "stack.yaml": HEADER.format(STACK) + _yaml(stack.manifests()),
         HERE / "local" / "settings.env": HEADER.format("compose.yaml") + _env(stack.settings()),
         production / "rules.yaml": HEADER.format("alerts.yml") + _yaml([monitoring.rules()]),
+        production / "monitors.yaml": HEADER.format("prometheus.yml") + _yaml([monitoring.monitor()]),
         **{production / "dashboards" / name: text for name, text in monitoring.dashboards().items()},
     }
 
@@ -57,7 +58,9 @@ def main() -> None:
     if sys.argv[1:] == ["--check"]:
         if different:
             names = ", ".join(path.name for path in different)
-            sys.exit(f"{names}: not what compose.yaml and alerts.yml say; run `make manifests`")
+            sys.exit(
+                f"{names}: not what compose.yaml, prometheus.yml and alerts.yml say; run `make manifests`"
+            )
     else:
         for path in different:
             path.parent.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
-"""Alerts and dashboards for a cluster with its own Prometheus and Grafana: links lead to its pages."""
+"""Jobs, alerts and dashboards for a cluster that has its own Prometheus and Grafana, and what links lead to."""
 
 import json
+import re
 from typing import Any
 
 import yaml
@@ -19,6 +20,10 @@ PAGES = {
 # These watch the stack of compose.yaml, and that its Prometheus reaches its Alertmanager.
 ELSEWHERE = ("StackPartDown", "EntryDown", "Watchdog")
 
+PAIR = ("marketplace", "recommendations")
+NAME = "app.kubernetes.io/name"
+INTERVAL = "15s"  # four samples in the shortest window of the rules, a minute
+
 
 def rules() -> dict[str, Any]:
     """The rules of alerts.yml, for the Prometheus Operator."""
@@ -30,6 +35,23 @@ def rules() -> dict[str, Any]:
         "kind": "PrometheusRule",
         "metadata": {"name": "bookshop"},
         "spec": {"groups": groups},
+    }
+
+
+def monitor() -> dict[str, Any]:
+    """The pair's jobs of prometheus.yml, which do the same, for the Prometheus Operator."""
+    jobs = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
+    relabelings = [
+        {re.sub("_(.)", lambda found: found[1].upper(), key): value for key, value in each.items()}
+        for each in next(job for job in jobs if job["job_name"] == PAIR[0])["metric_relabel_configs"]
+    ]
+    endpoint = {"port": "metrics", "interval": INTERVAL, "metricRelabelings": relabelings}
+    chosen = {"key": NAME, "operator": "In", "values": [*PAIR]}
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": {"name": "bookshop"},
+        "spec": {"jobLabel": NAME, "selector": {"matchExpressions": [chosen]}, "endpoints": [endpoint]},
     }
 
 
