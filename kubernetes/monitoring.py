@@ -1,4 +1,4 @@
-"""Jobs, alerts and dashboards for a cluster that has its own Prometheus and Grafana, and what links lead to."""
+"""Jobs, alerts and dashboards for a cluster that has its own Prometheus, Grafana and pages to link to."""
 
 import json
 import re
