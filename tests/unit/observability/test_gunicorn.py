@@ -171,6 +171,7 @@ def test_spans_are_delivered_at_the_end(options: tuple[str, ...], tmp_path: Path
         assert len(receiver.spans) == asked
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", ["http/protobuf", "grpc"])
 @pytest.mark.usefixtures("silent")
 def test_gevent_workers_do_not_wait_for_a_silent_collector(way: str, tmp_path: Path) -> None:

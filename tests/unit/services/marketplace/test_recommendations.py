@@ -46,6 +46,7 @@ def outcome(recommendations: Recommendations, within_s: float = WITHIN_S) -> str
         return error.reason
 
 
+@pytest.mark.full
 def test_retries_go_on_after_hundreds_of_failures(server: Running) -> None:
     """While one answer in ten is UNAVAILABLE, a page goes without recommendations once in a thousand."""
     server.switch.on("errors", "0.1", code="UNAVAILABLE")

@@ -44,6 +44,7 @@ def recommend(channel: grpc.Channel, metadata_bytes: int = 0) -> int:
     return len(answer.recommendations)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("size", [16_384, 1_000_000])
 def test_metadata_that_is_too_large(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call with more metadata than gRPC's hard limit, 16 KiB, is refused; others on its connection are served.
