@@ -8,14 +8,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
+from observability.testing import eventually
 from tests.chaos.town import Town
+from tools.web import ask
 
 LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 CAN_JUMP = LIBRARY is not None and shutil.which("cc") is not None
 JUMP = "+3600"
-SEEN_S = 1.5  # until the services have seen a jump
+NEAR_S = 600  # a clock that did not jump is not as far away as that
+SEEN_S = 20.0  # until the services have seen a jump, at most
 SERVICES = ("recommendations", "marketplace")
 
 
@@ -35,12 +40,21 @@ def jumping(town: Town) -> Iterator[None]:
     }
     for name in SERVICES:
         town.restart(name, **faked)
-    for now in (JUMP, "+0"):
-        offset.write_text(now)
-        time.sleep(SEEN_S)
-    offset.write_text(JUMP)
+    for now in (JUMP, "+0", JUMP):
+        _jump(town, offset, now)
     yield
-    offset.write_text("+0")
-    time.sleep(SEEN_S)
+    _jump(town, offset, "+0")
     for name in SERVICES:
         town.restart(name)
+
+
+def _jump(town: Town, offset: Path, by: str) -> None:
+    """Both services see it: their /metrics are dated."""
+    offset.write_text(by)
+    for port in town.pair.metrics.values():
+        eventually(partial(_is_ahead, port, float(by)), SEEN_S)
+
+
+def _is_ahead(port: int, by_s: float) -> bool:
+    dated = parsedate_to_datetime(ask(f"http://127.0.0.1:{port}/metrics").headers["Date"])
+    return abs(dated.timestamp() - time.time() - by_s) < NEAR_S
