@@ -9,8 +9,8 @@ from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tools.run.kept import Kept
 from tools.scrape import Endpoint
+from tools.traces.kept import Kept
 from tools.traces.lines import of_files
 from tools.traces.methods import Recent, calls
 from tools.traces.trace import Trace

@@ -19,7 +19,6 @@ from services.recommendations.config import Settings as Recommendations
 from services.settings import load
 from tools.ports import Port, require_free, serves_grpc, serves_http
 from tools.run.config import Settings, destination, export_settings, stable_names
-from tools.run.kept import Kept, receiver
 from tools.run.page import Page
 from tools.run.processes import (
     STOP_WITHIN_S,
@@ -33,6 +32,7 @@ from tools.run.processes import (
 )
 from tools.run.terminal import TracePrinter
 from tools.scrape import Endpoint
+from tools.traces.kept import Kept, receiver
 
 DIRECTORY = Path("var")
 SERVICES = ("recommendations", "marketplace")

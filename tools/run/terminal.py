@@ -7,7 +7,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from tools.run.kept import Kept
+from tools.traces.kept import Kept
 from tools.traces.trace import Row, Span, Trace
 
 MAX_WIDTH = 120

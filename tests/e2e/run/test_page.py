@@ -14,8 +14,8 @@ from observability.testing import eventually
 from tests.e2e.processes import get
 from tests.e2e.run.running import RunningPair
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
-from tools.run.kept import MAX_SPANS, Kept
 from tools.run.page import Page
+from tools.traces.kept import MAX_SPANS, Kept
 from tools.traces.methods import Call, Calls, calls
 from tools.traces.trace import Event
 

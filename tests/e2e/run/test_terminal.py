@@ -6,8 +6,8 @@ from rich.console import Console
 
 from observability.testing import eventually
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
-from tools.run.kept import MAX_SPANS, Kept
 from tools.run.terminal import TracePrinter, print_trace
+from tools.traces.kept import MAX_SPANS, Kept
 from tools.traces.trace import Trace
 
 NOT_FOUND = replace(CLIENT, status="NOT_FOUND", failed=True)

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import StatusCode, Tracer
 
 from tests.e2e.run.spans import CLIENT, ROOT, SERVER
-from tools.run.kept import MAX_SPANS, MAX_WAITING, ORPHAN_S, SETTLE_S, Kept, receiver
+from tools.traces.kept import MAX_SPANS, MAX_WAITING, ORPHAN_S, SETTLE_S, Kept, receiver
 from tools.traces.trace import MAX_VALUE, Span, Trace
 
 
