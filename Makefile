@@ -66,8 +66,8 @@ test-all: test test-full test-stack ## run all three
 coverage: $(STAMP) $(GENERATED) ## run all tests and show which lines they do not reach
 	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-chaos: $(STAMP) $(GENERATED) ## faults at random while people are in the shop (SEED= draws the same ones again, MINUTES=5)
-	$(PY) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+chaos: $(STAMP) $(GENERATED) ## faults at random while people are in the shop (SEED= draws the same ones again, MINUTES=5, DATABASE=postgresql)
+	$(PY) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DATABASE),--database $(DATABASE))
 
 bench: $(STAMP) $(GENERATED) $(PEERS) ## measure what telemetry costs, and write docs/cost.md (ARGS="--rounds 3 --only shipped")
 	PYTHONPATH=var/peers $(PY) -m benchmarks.cost $(ARGS)

@@ -2,7 +2,8 @@
 
 The services run as processes; requests are sent at a fixed rate whatever becomes of those before (open loop),
 and count as good when they are answered within their patience. Recommendations is asked twice: as it is,
-where a call is little but gRPC's own work, and with 2 ms of work in its handler.
+where a call is little but gRPC's own work, and with 2 ms of work in its handler. What a refused call costs
+at the least is measured with a server of gRPC alone.
 
 Run: python -m benchmarks.overload
 """
@@ -16,7 +17,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from benchmarks.wire import Wire
 from protobufs.recommendations_pb2 import RecommendationRequest
@@ -26,6 +28,7 @@ CALL_S = 0.5
 PAGE_S = 1.0
 CLIENTS = 16
 CONNECTIONS = 8  # of the gRPC client
+REFUSED = 14_000  # calls a second: what is more than can be served, at three times that
 METHOD = "/Recommendations/Recommend"
 MESSAGE = RecommendationRequest(max_results=3).SerializeToString()
 
@@ -44,32 +47,50 @@ def main() -> None:
             "RECOMMENDATIONS_METRICS_PORT": "0",
             "OTEL_TRACES_EXPORTER": "none",
         }
-        for module in ("services.recommendations", "services.marketplace"):
-            stack.enter_context(_service(module, directory, variables))
         works = variables | {"RECOMMENDATIONS_PORT": str(working)}
-        stack.enter_context(_service("benchmarks.working", directory, works))
-        asyncio.run(_measure_all(shop, port, working))
+        for where in ("python", "core"):
+            with _service("benchmarks.refusing", directory, variables, where) as refusing:
+                asyncio.run(_measure_refusals(where, refusing, _Calls(port).ask))
+        asyncio.run(
+            _measure_all(
+                (stack.enter_context(_service("services.recommendations", directory, variables)), port),
+                (stack.enter_context(_service("benchmarks.working", directory, works)), working),
+                (stack.enter_context(_service("services.marketplace", directory, variables)), shop),
+            )
+        )
 
 
-async def _measure_all(shop: int, port: int, working: int) -> None:
-    await _measure("recommendations", _Calls(port).ask)
-    await _measure("recommendations with 2 ms of work a call", _Calls(working).ask)
-    await _measure("shop", _Pages(shop).ask)
+async def _measure_refusals(where: str, process: int, ask: Ask) -> None:
+    while await _ask(ask) != "late":  # the first call, which stays
+        await asyncio.sleep(0.05)
+    cpu = _cpu_s(process)
+    seen = await _open_loop(ask, REFUSED)
+    cost = (_cpu_s(process) - cpu) / seen.total()
+    print(f"gRPC alone, refusing all in {where}: {dict(seen)}, {cost * 1e6:.0f} us each")
 
 
-async def _measure(name: str, ask: Ask) -> None:
+async def _measure_all(little: tuple[int, int], working: tuple[int, int], shop: tuple[int, int]) -> None:
+    await _measure("recommendations", little[0], _Calls(little[1]).ask)
+    await _measure("recommendations with 2 ms of work a call", working[0], _Calls(working[1]).ask)
+    await _measure("shop", shop[0], _Pages(shop[1]).ask)
+
+
+async def _measure(name: str, process: int, ask: Ask) -> None:
     await _until_good(ask)
     capacity = await _closed_loop(ask)
     print(f"{name}: {capacity:.0f} a second with {CLIENTS} clients in turn")
     goods = {}
     for times in (1, 3):
+        started, cpu = time.perf_counter(), _cpu_s(process)
         seen = await _open_loop(ask, times * capacity)
+        cpu, took = _cpu_s(process) - cpu, time.perf_counter() - started
         goods[times] = seen["good"] / SECONDS
         rest = ", ".join(f"{count} {what}" for what, count in seen.most_common() if what != "good")
         started = time.perf_counter()
         await _until_good(ask)
         print(
             f"  {times} x: {goods[times]:.0f} good a second ({rest or 'nothing else'}); "
+            f"{cpu / took:.2f} of a core, {cpu / seen.total() * 1e6:.0f} us a request; "
             f"the next after {(time.perf_counter() - started) * 1e3:.0f} ms"
         )
     print(f"  goodput at 3 x is {goods[3] / goods[1]:.2f} of that at 1 x")
@@ -176,13 +197,27 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _cpu_s(group: int) -> float:
+    """CPU time that the processes of a group have used so far (Linux's proc(5))."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # that one has ended
+            fields = file.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def _service(module: str, directory: str, variables: dict[str, str]) -> Iterator[None]:
+def _service(module: str, directory: str, variables: dict[str, str], *arguments: str) -> Iterator[int]:
+    """The id of the process, which leads its group."""
     environ = os.environ | {"PYTHONPATH": os.getcwd()} | variables
-    command = [sys.executable, "-m", module]
-    process = subprocess.Popen(command, cwd=directory, env=environ, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", module, *arguments]
+    process = subprocess.Popen(
+        command, cwd=directory, env=environ, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(30)

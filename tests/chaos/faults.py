@@ -18,6 +18,7 @@ from tests.chaos.town import START_S, Town
 from tests.e2e.test_database import corrupt, locked, no_file
 from tests.hosts import CAN_MAKE, Namespace
 from tests.ill import ILLS, Ill
+from tests.stack.postgresql import Server, frozen, stopped
 
 CAN_FREEZE_FILES = os.geteuid() == 0 and shutil.which("chattr") is not None
 CROWD = 150
@@ -29,13 +30,14 @@ Begin = Callable[[Town], AbstractContextManager[None]]
 class Fault:
     """One fault, and the parts that it needs for itself; skipped says why it cannot be here.
 
-    closes: nobody listens for a moment. breaks: connections end without an answer. counts: what the shop
+    database: the one that it is about. closes: nobody listens for a moment. breaks: connections end without an answer. counts: what the shop
     has counted can be compared with what people asked for.
     """
 
     name: str
     begin: Begin
     parts: frozenset[str]
+    database: str = ""
     closes: bool = False
     breaks: bool = False
     counts: bool = True
@@ -182,6 +184,14 @@ def _read_only(town: Town) -> Iterator[None]:
         subprocess.run(["chattr", "-i", town.database], check=True)
 
 
+def _postgresql(begin: Callable[[Server], AbstractContextManager[None]]) -> Begin:
+    def begun(town: Town) -> AbstractContextManager[None]:
+        assert town.postgresql is not None
+        return begin(town.postgresql)
+
+    return begun
+
+
 @contextmanager
 def _overload(town: Town) -> Iterator[None]:
     """Many more people come, and none of them waits between two pages."""
@@ -200,15 +210,17 @@ FAULTS = [
     Fault("network 400 ms slower each way", partial(_delayed, delay_s=0.4), _of("network")),
     Fault("network half open", _half_open, _of("network")),
     Fault("network resets connections", _resets, _of("network")),
-    Fault("database locked", lambda town: locked(town.database), _of("database")),
-    Fault("database corrupt", lambda town: corrupt(town.database), _of("database")),
-    Fault("database gone", lambda town: no_file(town.database), _of("database")),
-    Fault("database lost", _removed_database, _of("database")),
-    Fault("database lost, disk full", _full_database, _of("database", "shop")),
+    Fault("SQLite locked", lambda town: locked(town.database), _of("database"), "sqlite"),
+    Fault("SQLite corrupt", lambda town: corrupt(town.database), _of("database"), "sqlite"),
+    Fault("SQLite gone", lambda town: no_file(town.database), _of("database"), "sqlite"),
+    Fault("SQLite lost", _removed_database, _of("database"), "sqlite"),
+    Fault("SQLite lost, disk full", _full_database, _of("database", "shop"), "sqlite"),
     Fault(
-        "shop restarted, database read-only", _read_only, _of("database", "shop"), closes=True, counts=False,
+        "shop restarted, SQLite read-only", _read_only, _of("database", "shop"), "sqlite", closes=True, counts=False,
         skipped="" if CAN_FREEZE_FILES else "needs root and chattr",
     ),
+    Fault("PostgreSQL frozen", _postgresql(frozen), _of("database"), "postgresql"),
+    Fault("PostgreSQL stopped", _postgresql(stopped), _of("database"), "postgresql"),
     Fault("shop restarted", partial(_restarted, name="marketplace"), _of("shop"), closes=True, counts=False),
     Fault("shop's worker killed", _killed_worker, _of("shop"), closes=True, breaks=True, counts=False),
     Fault("collector away", _collector_away, _of("collector")),

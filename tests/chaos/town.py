@@ -18,6 +18,7 @@ from tests.e2e.processes import Pair
 from tests.e2e.test_holding_out import NAMES, serving, status_of
 from tests.hosts import LOOPBACK
 from tests.ill import World, world
+from tests.stack.postgresql import Server
 
 PEOPLE, PAUSE_S = 16, 0.05
 STOP_S = 0.5 + 3.0 + 2.0  # DRAIN_S and GRACE_S, as they are by default, and two seconds
@@ -29,7 +30,7 @@ RELAYED = "127.0.0.3"  # where the shop finds recommendations, behind its relay
 class Town:
     """All of it, well; problems are what is noticed beside the pages."""
 
-    def __init__(self, stack: ExitStack, directory: Path) -> None:
+    def __init__(self, stack: ExitStack, directory: Path, database: str) -> None:
         self.problems: list[str] = []
         self.was_late = False
         self.spans: Counter[str] = Counter()
@@ -43,6 +44,9 @@ class Town:
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.collector.port}",
         }
+        self.postgresql = stack.enter_context(closing(Server())) if database == "postgresql" else None
+        if self.postgresql:
+            variables["DATABASE_URL"] = self.postgresql.of("postgres")
         self.world: World = stack.enter_context(world(directory, LOOPBACK, **variables))
         self.database = directory / "var" / "marketplace.sqlite3"
         port = self.pair.grpc
@@ -106,7 +110,7 @@ class Town:
 
 
 @contextmanager
-def town(directory: Path) -> Iterator[Town]:
-    """One that is well."""
+def town(directory: Path, database: str) -> Iterator[Town]:
+    """One that is well, with SQLite or PostgreSQL."""
     with ExitStack() as stack:
-        yield Town(stack, directory)
+        yield Town(stack, directory, database)

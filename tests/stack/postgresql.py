@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,19 @@ class Server:
             timeout=60,
             **self._owner,
         )
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """It accepts connections, and answers nothing."""
+    server.freeze(True)
+    yield
+    server.freeze(False)
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Nobody listens."""
+    server.stop()
+    yield
+    server.start()

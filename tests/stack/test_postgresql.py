@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from services.marketplace.store.schema import SCHEMA, metadata
 from services.settings import BOOKS
 from tests.e2e.processes import Receiver
 from tests.e2e.shop_alone import Shop, assert_polite, assert_well
-from tests.stack.postgresql import Server, needs_postgresql
+from tests.stack.postgresql import Server, frozen, needs_postgresql, stopped
 from tests.unit.services.marketplace.test_store import TITLES, TestStore, opened, write
 
 __all__ = ["TestStore"]
@@ -49,22 +49,6 @@ def test_it_finds_what_sqlite_finds(url: str, tmp_path: Path) -> None:
         for _ in range(300):
             search = "".join(chance.choices(LETTERS, k=chance.randint(1, 3)))
             assert (search, ours.page(search=search)) == (search, sqlite.page(search=search))
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    """It accepts connections, and answers nothing."""
-    server.freeze(True)
-    yield
-    server.freeze(False)
-
-
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """Nobody listens."""
-    server.stop()
-    yield
-    server.start()
 
 
 @pytest.mark.parametrize("fault", [frozen, stopped])
