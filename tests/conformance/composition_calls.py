@@ -22,7 +22,7 @@ from tests.conformance.observations import Seen, aio_call_seen, call_seen, error
 from tests.conformance.servers import Loop
 
 SERVICE = "composition.Cases"
-DEADLINE_S = 1.0
+DEADLINE_S = 3.0
 WORKERS = 40
 SENT = (("own", "a"), ("own", "b"))
 TRACING_KEYS = frozenset({"sentry-trace"})  # random; observations leave out OpenTelemetry's
