@@ -38,6 +38,9 @@ class MemoryTelemetry(Telemetry):
     def _processor(self) -> SpanProcessor:
         return SimpleSpanProcessor(self._exporter)
 
+    def _line_queue(self) -> None:
+        """Lines stay here, whatever OTEL_LOGS_EXPORTER says."""
+
     def spans(self) -> tuple[ReadableSpan, ...]:
         """The spans that have ended."""
         self.force_flush()

@@ -78,6 +78,10 @@ class Service:
         return end(self.process, number)
 
 
+# However slow the machine is, no deadline passes.
+PATIENT = dict.fromkeys(("RECOMMENDATIONS_TIMEOUT_MS", "DATABASE_TIMEOUT_MS", "MARKETPLACE_WAIT_MS"), "20000")
+
+
 class Pair:
     """Both services, ready."""
 

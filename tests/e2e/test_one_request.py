@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics import parser
 
 from observability.testing import eventually
-from tests.e2e.processes import Pair, Receiver, Service, pair
+from tests.e2e.processes import PATIENT, Pair, Receiver, Service, pair
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 CLIENT, SERVER = 3, 2
@@ -18,7 +18,7 @@ CLIENT, SERVER = 3, 2
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, Receiver]]:
-    with pair(tmp_path_factory.mktemp("path")) as running:
+    with pair(tmp_path_factory.mktemp("path"), **PATIENT) as running:
         yield running
 
 

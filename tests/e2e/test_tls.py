@@ -21,7 +21,7 @@ from observability.testing import eventually
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from tests.crowd import Crowd
-from tests.e2e.processes import Pair, Service, free_ports, get, pair
+from tests.e2e.processes import PATIENT, Pair, Service, free_ports, get, pair
 from tools.certs import SERVICES, VARIABLES, Authority
 
 DAY = datetime.timedelta(days=1)
@@ -217,7 +217,7 @@ def test_a_hang_up_is_new_certificates_and_no_failed_call(both: Pair, place: Pla
 
 def test_a_hang_up_does_nothing_without_tls(tmp_path: Path) -> None:
     """No service ends, and none speaks of certificates."""
-    with pair(tmp_path) as (running, _):
+    with pair(tmp_path, **PATIENT) as (running, _):
         services = running.marketplace, running.recommendations
         for service in services * 3:
             service.process.send_signal(signal.SIGHUP)

@@ -15,7 +15,7 @@ import yaml
 
 from observability.testing import eventually
 from services.faults.catalogue import FAULTS, VARIABLES
-from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
+from tests.e2e.processes import PATIENT, ROOT, Pair, Receiver, free_ports, get, pair
 from tests.e2e.run.conftest import VARIABLES as PORTS
 from tests.e2e.run.running import RunningPair
 from tests.e2e.run.spans import CLIENT, SERVER
@@ -27,7 +27,6 @@ from tools.traces.why import MEANINGS, SLOW_MS, Why, why
 pytestmark = pytest.mark.full
 
 CALL = "Recommendations/Recommend"
-PATIENT = {"RECOMMENDATIONS_TIMEOUT_MS": "60000"}  # however slow the machine is, no deadline passes
 
 
 class Shop(NamedTuple):
@@ -182,7 +181,7 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
             command, cwd=ROOT, env=os.environ | ports, capture_output=True, text=True, check=False
         )
 
-    running = RunningPair(tmp_path, ports | PATIENT, "--quiet")
+    running = RunningPair(tmp_path, ports, "--quiet")
     try:
         running.wait_until_ready()
         page = get(f"http://127.0.0.1:{ports['MARKETPLACE_PORT']}/?category=42")

@@ -20,7 +20,7 @@ import yaml
 from observability.testing import eventually
 from services.faults.admin import CRASH_CODE
 from services.faults.catalogue import FAULTS, VARIABLES, Fault
-from tests.e2e.processes import ROOT, Pair, Receiver, free_ports, get, pair
+from tests.e2e.processes import PATIENT, ROOT, Pair, Receiver, free_ports, get, pair
 from tests.stack import boards
 from tests.stack.scraper import PROGRAM, Prometheus
 from tests.stack.timelapse import lasting
@@ -227,7 +227,7 @@ def test_a_drill_that_is_stopped_heals(tmp_path: Path) -> None:
     """Ctrl-C in the middle leaves no fault behind."""
     ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))
     with ExitStack() as running:
-        shop, _ = running.enter_context(pair(tmp_path, **ports))
+        shop, _ = running.enter_context(pair(tmp_path, **ports, **PATIENT))
         prometheus = Prometheus(tmp_path, shop.metrics, FACTOR)
         running.callback(prometheus.close)
         drill = running.enter_context(_drill(FAULTS["errors"], tmp_path, ports, prometheus))

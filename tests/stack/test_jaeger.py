@@ -13,8 +13,8 @@ import pytest
 
 from observability.testing import eventually
 from services.faults.catalogue import FAULTS, VARIABLES
-from tests.e2e.processes import ROOT, Pair, free_ports, get, pair
-from tests.e2e.test_why import CALL, EXPECTED, PATIENT
+from tests.e2e.processes import PATIENT, ROOT, Pair, free_ports, get, pair
+from tests.e2e.test_why import CALL, EXPECTED
 from tests.stack import scraper
 from tests.stack.jaegers import Jaeger, needs_jaeger
 from tools.traces.why import NOTHING

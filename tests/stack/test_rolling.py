@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from observability.testing import eventually
 from tests.crowd import Crowd
-from tests.e2e.processes import Receiver, Service, free_ports, get
+from tests.e2e.processes import PATIENT, Receiver, Service, free_ports, get
 from tests.hosts import Names
 
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
@@ -30,7 +30,6 @@ PAGES = int(os.environ.get("ROLLING", "3000"))
 PEOPLE, PAUSE_S = 10, 0.01  # fewer than the calls that one shop makes at once
 SETTLE_S = 2.0
 HOSTS = ("127.0.0.11", "127.0.0.12", "127.0.0.13")
-PATIENT_MS = "20000"  # how fast this machine is does not matter here
 CONFIGURATION = """
 defaults
     mode http
@@ -65,9 +64,7 @@ class Street:
             "RECOMMENDATIONS_HOST": names.name,
             "RECOMMENDATIONS_PORT": str(self._calls),
             "RECOMMENDATIONS_METRICS_PORT": str(self._metrics),
-            "RECOMMENDATIONS_TIMEOUT_MS": PATIENT_MS,
-            "DATABASE_TIMEOUT_MS": PATIENT_MS,
-            "MARKETPLACE_WAIT_MS": PATIENT_MS,
+            **PATIENT,
             "DRAIN_S": "2",
             "MARKETPLACE_CLIENT_CONNECTIONS": "800",
             "OTEL_TRACES_EXPORTER": "otlp",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from observability.testing import eventually
 from tests.e2e import processes
-from tests.e2e.processes import ROOT
+from tests.e2e.processes import PATIENT, ROOT
 
 START_S = 60.0
 STOP_S = 20.0
@@ -21,12 +21,12 @@ class RunningPair:
         self.directory = directory
         self._mark = f"PAIR_UNDER_TEST={directory}".encode()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
-        environ = inherited | {"PYTHONPATH": str(ROOT), "PAIR_UNDER_TEST": str(directory)} | variables
+        own = {"PYTHONPATH": str(ROOT), "PAIR_UNDER_TEST": str(directory)}
         with (directory / "out").open("wb") as out, (directory / "err").open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tools.run", *arguments],
                 cwd=directory,
-                env=environ,
+                env=inherited | PATIENT | own | variables,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,

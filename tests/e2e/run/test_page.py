@@ -54,7 +54,7 @@ def site(tmp_path: Path, ports: dict[str, str]) -> Iterator[Site]:
 
 def test_the_foot_of_a_page_leads_to_its_trace(start: Start, ports: dict[str, str]) -> None:
     """A click in the shop is a trace of both services with attributes and log lines, counted among the methods."""
-    pair = start("--quiet", RECOMMENDATIONS_TIMEOUT_MS="60000").wait_until_ready()
+    pair = start("--quiet").wait_until_ready()
     page = f"http://127.0.0.1:{ports['TRACES_PORT']}"
     assert f"traces in a browser        {page}\n" in pair.out
     _, body, _ = get(f"http://127.0.0.1:{ports['MARKETPLACE_PORT']}/?category=42")

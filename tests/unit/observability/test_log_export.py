@@ -108,6 +108,16 @@ class Made:
         return self.registry.get_sample_value(name, labels) or 0
 
 
+def test_telemetry_in_memory_sends_none(exported: Store) -> None:
+    """What it keeps goes nowhere else, whatever the environment says."""
+    telemetry = MemoryTelemetry()
+    with sync_server(telemetry) as target, channel(telemetry, target) as calls:
+        assert call(calls, "returns") == "OK"
+    assert len(telemetry.lines()) == 2
+    telemetry.shutdown()
+    assert exported.records == []
+
+
 def test_a_line_is_a_record_of_the_same_call(exported: Store) -> None:
     """Each record says what the line on the stream says; it has its ids, time and severity as the data model has them."""
     made = Made()
