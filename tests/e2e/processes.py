@@ -22,6 +22,9 @@ WORKERS = 8  # of pytest-xdist
 PORTS = 2750  # of each
 
 
+GIVEN: set[int] = set()  # by this process: whoever was given one may not listen yet
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on which nobody listens, below those that Linux hands out to clients; each worker has its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
@@ -30,11 +33,14 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as held:
         while len(ports) < count:
             port = random.randrange(lowest, lowest + PORTS)
+            if port in GIVEN:
+                continue
             try:
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
             except OSError:
                 continue
             ports.append(port)
+    GIVEN.update(ports)
     return ports
 
 

@@ -25,6 +25,7 @@ BUSY = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "queue_full", hang_up=False)
 PROBES = (b"GET /livez ", b"GET /readyz ")
 MOST_PROBES = 16  # that wait for the one thread that answers them
 IDLE_S = 5.0  # for a client that may ask again
+CONNECTING_S = 0.1  # at the stop, for a client whose connection is half made
 SILENT_S = 1.0  # at the stop, for a client that has connected and says nothing
 LINGER_S = 1.0  # for a client to take its last answer and hang up
 LOOK_S = 0.25  # how often deadlines are looked at
@@ -103,6 +104,7 @@ class Front:
         """Accept clients that have connected, and no more: closing the listener alone would reset them."""
         for listener in self._listeners:
             let_nobody_connect(listener.sock)
+            time.sleep(CONNECTING_S)
             while self._accept(listener):
                 pass
             self._poller.unregister(listener)
