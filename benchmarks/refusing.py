@@ -18,7 +18,7 @@ OPTIONS = {
 
 
 class Stuck(grpc.GenericRpcHandler):
-    """Never done with its first call: Python is told of no other one, or must refuse it."""
+    """Never done with its first call: all others are refused, by gRPC's core or by Python."""
 
     def __init__(self, where: str) -> None:
         self._stuck = threading.Event()

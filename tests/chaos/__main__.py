@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.schedule import run
+from tests.stack.postgresql import BINARIES
 
 
 def main() -> int:
@@ -21,6 +22,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a word in the names of the faults to draw from")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite", help="the shop's")
     chosen = parser.parse_args()
+    if chosen.database == "postgresql" and not BINARIES:
+        parser.error("--database postgresql needs PostgreSQL: apt install postgresql")
     print(f"seed {chosen.seed}, {chosen.minutes:g} minutes", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         problems = run(Path(directory), chosen.seed, chosen.minutes * 60, chosen.only, chosen.database)

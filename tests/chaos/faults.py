@@ -30,8 +30,8 @@ Begin = Callable[[Town], AbstractContextManager[None]]
 class Fault:
     """One fault, and the parts that it needs for itself; skipped says why it cannot be here.
 
-    database: the one that it is about. closes: nobody listens for a moment. breaks: connections end without an answer. counts: what the shop
-    has counted can be compared with what people asked for.
+    database: the one that it is about. closes: nobody listens for a moment. breaks: connections end without
+    an answer. counts: what the shop has counted can be compared with what people asked for.
     """
 
     name: str
