@@ -17,6 +17,8 @@ from observability.testing import eventually
 from services.marketplace.front.metrics import REASONS
 from tests.e2e.processes import Service, free_ports, get
 
+pytestmark = pytest.mark.full
+
 GET = b"GET /livez HTTP/1.1\r\nHost: shop\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: shop\r\n"
 

@@ -170,6 +170,7 @@ def test_traces_go_to_the_endpoint_that_the_user_names(start: Start, ports: dict
     assert "\ntrace " not in pair.out
 
 
+@pytest.mark.full
 @pytest.mark.skipif(
     not shutil.which("prometheus"), reason="needs Prometheus; with it on PATH, run this again"
 )
@@ -201,6 +202,7 @@ def test_metrics_that_are_guarded(start: Start, ports: dict[str, str], tmp_path:
         eventually(lambda: '"2"]' in get(ports["PROMETHEUS_PORT"], "/api/v1/query?query=sum(up)")[1], 30)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(
     not shutil.which("prometheus"), reason="needs Prometheus; with it on PATH, run this again"
 )
