@@ -81,7 +81,7 @@ def served(receiver: Any) -> int:
 
 def test_pages_go_on_without_recommendations(tmp_path: Path) -> None:
     """Recommendations killed, the pages say so and count it; started again, they recommend again."""
-    with pair(tmp_path, RECOMMENDATIONS_TIMEOUT_MS="300") as (running, _):
+    with pair(tmp_path, RECOMMENDATIONS_TIMEOUT_MS="1500") as (running, _):
         running.recommendations.stop(signal.SIGKILL)
         status, page, _headers = running.get("/")
         assert status == 200

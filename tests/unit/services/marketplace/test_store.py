@@ -241,7 +241,7 @@ class TestStore:
         """A page waits for a connection that others have, and then no longer than half of its time."""
         registry = CollectorRegistry()
         with (
-            opened(url, BOOKS, registry, timeout_s=1, connections=1) as store,
+            opened(url, BOOKS, registry, timeout_s=3, connections=1) as store,
             ThreadPoolExecutor(1) as other,
         ):
             make_slow(url)
