@@ -58,6 +58,8 @@ class ShopServer(BaseApplication):
 
 def main() -> None:
     """Serve until asked to stop; the exit code says how it went (not 0: a wrong setting, feed or port)."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until gunicorn takes them: nothing is open yet
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
     settings = load(Settings)
     logging.getLogger().addHandler(logging.NullHandler())  # the worker writes the log

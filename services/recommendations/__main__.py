@@ -34,7 +34,9 @@ logger = logging.getLogger("services.recommendations")
 def main() -> int:
     """Serve until asked to stop; the exit code says how it went (2: a wrong setting, feed or port; 3: its
     listener is gone)."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
+    signals: SimpleQueue[int] = SimpleQueue()  # its put may interrupt it; an Event's set may not
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: signals.put(received))  # kept until it serves
     settings = load(Settings)
     try:
         require_free(settings.bind_host, settings.recommendations_port, "RECOMMENDATIONS_PORT")
@@ -59,16 +61,13 @@ def main() -> int:
     except (FeedError, OSError, PortTaken, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    code = _serve(server, metrics_port, admin)
+    code = _serve(server, metrics_port, admin, signals)
     stderr.close(CORE_LOG_S)
     telemetry.shutdown(TELEMETRY_S)
     return code
 
 
-def _serve(server: Server, metrics_port: int, admin: Admin | None) -> int:
-    signals: SimpleQueue[int] = SimpleQueue()  # its put may interrupt it; an Event's set may not
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda received, _: signals.put(received))
+def _serve(server: Server, metrics_port: int, admin: Admin | None, signals: SimpleQueue[int]) -> int:
     server.start()
     logger.info("serving on port %d, metrics on port %d", server.port, metrics_port)
     code = NOT_LISTENING

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -111,22 +112,49 @@ def degraded(running: Pair, reason: str) -> float:
     return float(count)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("name", ["recommendations", "marketplace"])
+class Alone:
+    """One service that delivers its traces to nobody."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.port, self.metrics = free_ports(2)
+        self.service = Service(
+            name,
+            directory,
+            OTEL_TRACES_EXPORTER="otlp",
+            DRAIN_S="0",
+            **{f"{name.upper()}_PORT": str(self.port), f"{name.upper()}_METRICS_PORT": str(self.metrics)},
+        )
+
+    def has_begun(self) -> bool:
+        """Whether it catches or ignores SIGHUP, which each service does first."""
+        status = Path(f"/proc/{self.service.process.pid}/status").read_text()
+        masks = re.findall(r"^Sig(?:Cgt|Ign):\s+(\w+)$", status, re.MULTILINE)
+        return any(int(mask, 16) >> signal.SIGHUP - 1 & 1 for mask in masks)
+
+
+eithers = pytest.mark.parametrize(
+    ("name", "number"), list(product(["recommendations", "marketplace"], [signal.SIGTERM, signal.SIGINT]))
+)
+
+
+@eithers
 def test_either_signal_stops_either_service(name: str, number: signal.Signals, tmp_path: Path) -> None:
     """SIGTERM and SIGINT end a service with 0, though traces can be delivered to nobody."""
-    port, metrics = free_ports(2)
-    variables = {
-        f"{name.upper()}_PORT": str(port),
-        f"{name.upper()}_METRICS_PORT": str(metrics),
-        "DRAIN_S": "0",
-    }
-    service = Service(name, tmp_path, OTEL_TRACES_EXPORTER="otlp", **variables)
-    eventually(lambda: get(f"http://127.0.0.1:{metrics}/metrics")[0] == 200, 30)
+    alone = Alone(name, tmp_path)
+    eventually(lambda: get(f"http://127.0.0.1:{alone.metrics}/metrics")[0] == 200, 30)
     if name == "marketplace":
-        eventually(lambda: get(f"http://127.0.0.1:{port}/livez")[0] == 200, 30)
-    assert service.stop(number) == 0
-    assert service.errors.read_text() == ""
+        eventually(lambda: get(f"http://127.0.0.1:{alone.port}/livez")[0] == 200, 30)
+    assert alone.service.stop(number) == 0
+    assert alone.service.errors.read_text() == ""
+
+
+@eithers
+def test_either_signal_ends_its_start(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    """A service that is stopped before it serves ends with 0, too, and in silence."""
+    alone = Alone(name, tmp_path)
+    eventually(alone.has_begun, 30)
+    assert alone.service.stop(number) == 0
+    assert alone.service.errors.read_text() == ""
 
 
 def test_a_service_that_was_frozen_stops(tmp_path: Path) -> None:
