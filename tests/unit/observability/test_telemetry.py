@@ -201,13 +201,14 @@ def test_importing_does_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_label_that_cannot_be_found() -> None:
-    """A custom label's function that raises costs the call nothing but the label's value."""
+def _raises(call: Call) -> str:
+    raise KeyError(call.peer)
 
-    def fail(call: Call) -> str:
-        raise KeyError(call.peer)
 
-    server = MemoryTelemetry(extra_labels={"tier": ExtraLabel(frozenset({"paid"}), fail)})
+@pytest.mark.parametrize("of", [_raises, lambda _: None, lambda _: ["paid"]])
+def test_a_label_that_cannot_be_found(of: Any) -> None:
+    """A custom label's function that raises, or returns no text, costs the call nothing but the label's value."""
+    server = MemoryTelemetry(extra_labels={"tier": ExtraLabel(frozenset({"paid"}), of)})
     with sync_server(server) as target, channel(MemoryTelemetry(), target) as made:
         made.unary_unary("/test.Service/returns")(b"x", timeout=60)
     assert server.value("grpc_server_handled_total", tier="_OTHER", grpc_code="OK") == 1
