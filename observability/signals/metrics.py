@@ -35,8 +35,8 @@ BUCKETS_RATIO = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 class ExtraLabel:
     """A custom label on the metrics of calls, from a bounded set.
 
-    of is called with the record of each call, after its end and, while it is in flight, at each scrape, never on
-    the call's own thread, and returns the value; one that is not among values becomes `_OTHER`.
+    of is called with the record of each call, after its end and, while it is in flight, at each scrape,
+    never on the call's own thread, and returns the value; one that is not among values becomes `_OTHER`.
     """
 
     values: frozenset[str]
