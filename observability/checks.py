@@ -3,7 +3,7 @@
 import logging
 import re
 import ssl
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any
 
 import grpc
@@ -25,6 +25,23 @@ def seconds(name: str, got: object) -> None:
     """Raise ValueError unless it is a number of seconds, at least 0."""
     is_number = isinstance(got, int | float) and not isinstance(got, bool)
     must(is_number and got >= 0, name, "a number of seconds, at least 0", got)  # type: ignore[operator]
+
+
+def one_of(name: str, allowed: Collection[str], got: object) -> None:
+    """Raise ValueError unless it is one of these."""
+    must(got in allowed, name, f"one of {', '.join(allowed)}", got)
+
+
+def workers(got: object) -> None:
+    """Raise ValueError unless it is a number of threads."""
+    must(isinstance(got, int) and got >= 0, "workers", "a number of threads, at least 0", got)
+
+
+def label(values: object, of: object) -> None:
+    """Raise ValueError unless they are the values of a label and the function that chooses one of them."""
+    are_texts = isinstance(values, Set) and all(isinstance(each, str) for each in values)
+    must(are_texts, "values", "a set of texts", values)
+    must(callable(of), "of", "a function", of)
 
 
 def method(path: object, codes: Iterable[object]) -> None:
@@ -81,12 +98,10 @@ def options(service: Any, exclude: Any, extra_labels: Any, metadata_attributes: 
     """Raise ValueError unless the options of Telemetry are what they must be."""
     must(isinstance(service, str) and bool(service), "service", "the service's name", service)
     must(exclude is None or callable(exclude), "exclude", "a condition of opentelemetry's filters", exclude)
-    must(
-        extra_labels is None or isinstance(extra_labels, Mapping),
-        "extra_labels",
-        "labels by name",
-        extra_labels,
+    are_labels = isinstance(extra_labels, Mapping) and all(
+        hasattr(each, "of") for each in extra_labels.values()
     )
+    must(extra_labels is None or are_labels, "extra_labels", "an ExtraLabel for each name", extra_labels)
     is_list = isinstance(metadata_attributes, Collection) and not isinstance(metadata_attributes, str | bytes)
     must(
         is_list and len(metadata_attributes) <= MAX_KEYS,

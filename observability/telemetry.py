@@ -24,6 +24,7 @@ from observability.grpc.aio_server import AioServerInterceptor
 from observability.grpc.client import ClientInterceptor
 from observability.grpc.contrib import Contrib
 from observability.grpc.deadline import DeadlineInterceptor, aio_deadline_interceptors
+from observability.grpc.handlers import KINDS
 from observability.grpc.recorder import Recorder
 from observability.grpc.server import ServerInterceptor
 from observability.grpc.target import address_of
@@ -71,7 +72,7 @@ class Telemetry:
       OTEL_PYTHON_GRPC_EXCLUDED_SERVICES names.
     - public_endpoint: True where callers are strangers: their traces are not continued but linked, their
       sampling and their baggage count for nothing. A function public_endpoint(record), of the record of the
-      call or request, says so of each. By default, OBSERVABILITY_PUBLIC_ENDPOINT decides, else nobody is one.
+      call or request, decides for each. By default, OBSERVABILITY_PUBLIC_ENDPOINT decides; if unset, none is.
     - extra_labels: custom labels on the metrics of calls, by name, each from a bounded set.
     - metadata_attributes: keys of request metadata whose values become attributes of spans; a key that looks
       like a secret is redacted in any case. No other metadata is shown.
@@ -87,7 +88,7 @@ class Telemetry:
       response, of servers and clients, before the call ends; call.span is the span. They run in the call,
       so they must be quick and change nothing; on a threaded server's streams of requests, on a thread of
       gRPC's. Calls that are not traced have none. What they return is ignored; what they raise is counted.
-    - redact: called as redact(name, value) for each attribute that metadata_attributes brings, and of
+    - redact: called as redact(name, value) for each attribute that metadata_attributes brings, and for
       each text among the fields that `extra` and structlog's keywords add to log lines; it returns the text
       to show. When it raises, the value is [REDACTED]. Metadata that looks like a secret does not reach it.
 
@@ -238,6 +239,7 @@ class Telemetry:
 
     def server_interceptors(self, workers: int = 0) -> list[grpc.ServerInterceptor]:
         """For grpc.server(interceptors=...); put them first. workers is the size of the server's pool."""
+        checks.workers(workers)
         self._metrics.view("pool").workers.set(workers)
         return [ServerInterceptor(self._recorder("server"))]
 
@@ -251,7 +253,6 @@ class Telemetry:
         target ("host:port") gives the spans the server's address; timeout_s is the deadline, in seconds, of
         calls that are made without one.
         """
-        checks.seconds("timeout_s", timeout_s or 0)
         deadline = [] if timeout_s is None else [DeadlineInterceptor(timeout_s)]
         return [*deadline, ClientInterceptor(self._recorder("client", *address_of(target)))]
 
@@ -262,7 +263,6 @@ class Telemetry:
 
         The arguments are those of client_interceptors.
         """
-        checks.seconds("timeout_s", timeout_s or 0)
         deadline = [] if timeout_s is None else aio_deadline_interceptors(timeout_s)
         return [*deadline, *aio_client_interceptors(self._recorder("client", *address_of(target)))]
 
@@ -271,9 +271,11 @@ class Telemetry:
 
         path is "/package.Service/Method", codes are gRPC's names such as "NOT_FOUND"; side is "server" or
         "client", kind is "unary", "client_stream", "server_stream" or "bidi_stream". Raises ValueError when
-        the path or a code is wrong.
+        one of them is wrong.
         """
         checks.method(path, codes)
+        checks.one_of("side", ("server", "client"), side)
+        checks.one_of("kind", KINDS.values(), kind)
         service, _, name = path.lstrip("/").rpartition("/")
         self._metrics.view(side).declare(Method(side, kind, service, name), ("OK", *codes))
 

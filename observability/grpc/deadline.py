@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 
+from observability import checks
 from observability.grpc.client import CallDetails
 
 
@@ -17,6 +18,7 @@ class DeadlineInterceptor(
     """Gives a deadline of timeout_s seconds to each call of a grpc.Channel that is made without a timeout."""
 
     def __init__(self, timeout_s: float) -> None:
+        checks.seconds("timeout_s", timeout_s)
         self._timeout_s = timeout_s
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
@@ -42,6 +44,7 @@ class DeadlineInterceptor(
 
 class _AioDeadline:
     def __init__(self, timeout_s: float) -> None:
+        checks.seconds("timeout_s", timeout_s)
         self._timeout_s = timeout_s
 
     async def limit(

@@ -14,6 +14,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from observability import checks
 from observability.call import OTHER, Call, Method, Record
 from observability.journal import Journal
 from observability.request import Endpoint, Request
@@ -41,6 +42,10 @@ class ExtraLabel:
 
     values: frozenset[str]
     of: Callable[[Call], str]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that are no set of texts, or an `of` that is no function."""
+        checks.label(self.values, self.of)
 
     def value(self, call: Call) -> str:
         """The call's value; `_OTHER` also when `of` raises, or returns what no set can hold."""

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from observability import ExtraLabel, Telemetry
+from observability import DeadlineInterceptor, ExtraLabel, Telemetry
 from observability.call import Call
 from observability.grpc.recorder import MAX_METHODS
 from observability.signals.families import Families
@@ -221,13 +221,21 @@ def test_a_label_that_cannot_be_found(of: Any) -> None:
         (lambda: Telemetry(""), "service must be the service's name, got ''"),
         (lambda: Telemetry("x", exclude=cast("Any", "Health")), "exclude must be a condition of opentelemetry's filters, got 'Health'"),
         (lambda: Telemetry("x", metadata_attributes="x-tenant"), "metadata_attributes must be a list of at most 24 keys of metadata, got 'x-tenant'"),
-        (lambda: Telemetry("x", extra_labels=cast("Any", ["tier"])), "extra_labels must be labels by name, got ['tier']"),
+        (lambda: Telemetry("x", extra_labels=cast("Any", ["tier"])), "extra_labels must be an ExtraLabel for each name, got ['tier']"),
+        (lambda: Telemetry("x", extra_labels=cast("Any", {"tier": {"free"}})), "extra_labels must be an ExtraLabel for each name, got {'tier': {'free'}}"),
+        (lambda: ExtraLabel(cast("Any", "free"), str), "values must be a set of texts, got 'free'"),
+        (lambda: ExtraLabel(frozenset({"free"}), cast("Any", "free")), "of must be a function, got 'free'"),
         (lambda: Telemetry("x", metadata_attributes=[f"x-{n}" for n in range(25)]), "at most 24 keys of metadata, got ['x-0'"),
         (lambda: Telemetry("x", redact=cast("Any", "all")), "redact must be a function, got 'all'"),
         (lambda: Telemetry("x", http_buckets=(0,0)), "http_buckets must be upper bounds in seconds, each above the last, got (0, 0)"),
         (lambda: Telemetry("x", buckets=(2, 1)), "buckets must be upper bounds in seconds, each above the last, got (2, 1)"),
         (lambda: MemoryTelemetry().declare("Echo"), "path must be /package.Service/Method, got 'Echo'"),
         (lambda: MemoryTelemetry().declare("/a/b", "NOTFOUND"), "got 'NOTFOUND'"),
+        (lambda: MemoryTelemetry().declare("/a/b", side="http"), "side must be one of server, client, got 'http'"),
+        (lambda: MemoryTelemetry().declare("/a/b", kind="stream"), "kind must be one of unary, client_stream, server_stream, bidi_stream, got 'stream'"),
+        (lambda: MemoryTelemetry().server_interceptors(workers=-1), "workers must be a number of threads, at least 0, got -1"),
+        (lambda: DeadlineInterceptor(cast("Any", "5")), "timeout_s must be a number of seconds, at least 0, got '5'"),
+        (lambda: MemoryTelemetry().aio_client_interceptors(timeout_s=cast("Any", "")), "timeout_s must be a number of seconds, at least 0, got ''"),
         (lambda: MemoryTelemetry().shutdown(timeout_s=cast("Any", "5")), "timeout_s must be a number of seconds, at least 0, got '5'"),
         (lambda: MemoryTelemetry().force_flush(timeout_s=-1), "timeout_s must be a number of seconds, at least 0, got -1"),
         (lambda: MemoryTelemetry().client_interceptors(timeout_s=cast("Any", "1")), "timeout_s must be a number of seconds"),
