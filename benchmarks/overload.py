@@ -3,7 +3,7 @@
 The services run as processes; requests are sent at a fixed rate whatever becomes of those before (open loop),
 and count as good when they are answered within their patience. Recommendations is asked twice: as it is,
 where a call is little but gRPC's own work, and with 2 ms of work in its handler. What a refused call costs
-at the least is measured with a server of gRPC alone.
+at least is measured with a server of gRPC alone.
 
 Run: python -m benchmarks.overload
 """

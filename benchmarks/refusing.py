@@ -1,4 +1,4 @@
-"""A server of gRPC alone that refuses every call but its first: what a refused call costs at the least.
+"""A server of gRPC alone that refuses every call but its first: the least that a refused call costs.
 
 benchmarks.overload starts it, as `python -m benchmarks.refusing python` or `core`: who refuses.
 """

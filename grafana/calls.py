@@ -76,7 +76,7 @@ def _failed(side: str) -> timeseries.Panel:
     return graph(
         f"{side.capitalize()}: share that failed",
         f"Share of the calls on the {side}, over 1 minute, that ended with a status that is the server's "
-        "fault. NOT_FOUND is none. From 5 %: docs/runbooks/RecommendationsDegraded.md.",
+        "fault. NOT_FOUND is not one. From 5 %: docs/runbooks/RecommendationsDegraded.md.",
         "percentunit",
         Query(
             f"max by (grpc_method) (job_method:grpc_{side}_failed:ratio_rate1m{{{CALLS}}})", "{{grpc_method}}"
@@ -147,8 +147,8 @@ def _messages(side: str) -> timeseries.Panel:
 
     return graph(
         f"{side.capitalize()}: messages",
-        f"Messages per second that the {side} sent and received: for streams, more than calls. They "
-        "stop while *calls in flight* stay: the other side hangs.",
+        f"Messages per second that the {side} sent and received: for streams, more than calls. If they "
+        "stop while *calls in flight* stays up, the other side hangs.",
         "cps",
         Query(rate("sent"), "sent"),
         Query(rate("received"), "received"),

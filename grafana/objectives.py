@@ -29,7 +29,7 @@ def objectives() -> Row:
     return "Objectives: how fast the error budget burns", [
         graph(
             "Burn: pages not answered",
-            "How many times faster than the objective of 99.9 % allows pages fail, by window. Above 1 the "
+            "How many times faster pages fail than the objective of 99.9 % allows, by window. Above 1 the "
             f"budget does not last; {CALLS}: docs/runbooks/PagesAvailabilityBurn.md.",
             "none",
             *burn("failed"),
@@ -39,7 +39,7 @@ def objectives() -> Row:
         ),
         graph(
             "Burn: pages over 300 ms",
-            "How many times faster than the objective of 95 % allows pages are slow, by window. At most "
+            "How many times more pages are slow than the objective of 95 % allows, by window. At most "
             f"20; {CALLS}: docs/runbooks/PagesLatencyBurn.md.",
             "none",
             *burn("slow"),

@@ -229,7 +229,7 @@ def _scrapes() -> Row:
         ),
         graph(
             "How long scrapes take",
-            "Time of each scrape. One of more than 4 s is given up, and counts as down: see *CPU of one "
+            "Time of each scrape. After 4 s a scrape is abandoned, and counts as down: see *CPU of one "
             "core*.",
             "s",
             Query("max by (job) (scrape_duration_seconds)", "{{job}}"),

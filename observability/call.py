@@ -164,9 +164,9 @@ class Call(Record):
     thread (None: it needs none); `first_ns` is how many nanoseconds the first of many responses took (0: none
     yet); `asked` is the method that was asked for, where the server does not have it.
 
-    Once it has ended, `status` is gRPC's name of how, `details` the first 256 characters of its details,
-    `trailers` the trailing metadata, `error` the Failure of a handler that raised, and `deadline_left_s` how
-    many seconds were left of the deadline (None: it had none).
+    Once it has ended, `status` is gRPC's name for the outcome, `details` the first 256 characters of its
+    details, `trailers` the trailing metadata, `error` the Failure of a handler that raised, and
+    `deadline_left_s` how many seconds were left of the deadline (None: it had none).
     """
 
     received = sent = first_ns = 0
@@ -231,7 +231,7 @@ class Call(Record):
     ) -> None:
         """Record once how the call ended; what comes later is ignored.
 
-        status is gRPC's name of it, such as "NOT_FOUND"; error is what the handler raised, if it did.
+        status is gRPC's name for it, such as "NOT_FOUND"; error is what the handler raised, if it did.
         """
         if not self.close():
             return

@@ -43,7 +43,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     ) -> None:
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
-        self._is_silent: dict[socket.socket, bool] = {}  # by client, the oldest first: its request is to come
+        self._is_silent: dict[socket.socket, bool] = {}  # by client, the oldest first: no request yet
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         super().__init__((host, port), _Handler)
         app = make_wsgi_app(registry)

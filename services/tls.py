@@ -46,7 +46,7 @@ class Files:
         return cert, key, ca
 
     def version(self) -> Version:
-        """Something that is another when one of the files is."""
+        """A value that changes when one of the files changes."""
         stats = [file.stat() for file in (self.cert, self.key, self.ca) if file]
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
 
@@ -62,7 +62,7 @@ class Checked(Protocol):
         """Raise OSError or ValueError unless they can be used."""
 
     def version(self) -> Version:
-        """Something that is another when one of the files is."""
+        """A value that changes when one of the files changes."""
 
 
 class Watched:
@@ -81,9 +81,9 @@ class Watched:
             self._version = version
             self.files.check()
         except (OSError, ValueError) as error:
-            logger.error("what was read before stays in use: %s", error)
+            logger.error("the files read before stay in use: %s", error)
             return False
-        logger.info("read again, and in use for what is new: %s", ", ".join(self.files.names))
+        logger.info("read again, and in use for new connections: %s", ", ".join(self.files.names))
         return True
 
 
@@ -98,7 +98,7 @@ class ServerTls:
         )
 
     def reload(self) -> None:
-        """Read the files, changed or not; who connects from now on meets what is in them."""
+        """Read the files, changed or not; new connections use what is in them."""
         if self._watched.is_new(again=True):
             self._is_stale = True
 

@@ -39,7 +39,7 @@ class TokenFile:
         return tuple(tokens)
 
     def version(self) -> Version:
-        """Something that is another when the file is."""
+        """A value that changes when the file changes."""
         stat = self.file.stat()
         return ((stat.st_ino, stat.st_mtime_ns, stat.st_size),)
 

@@ -106,7 +106,7 @@ class Tracing:
             return current
 
     def _needs_ids_only(self, metadata: Metadata, trusted: bool) -> bool:
-        """Whether all that is to be extracted is the caller's span, which may wait until somebody asks."""
+        """Whether the caller's span is all there is to extract, which may wait until somebody asks."""
         propagator = propagate.get_global_textmap()
         if propagator is not self._propagator:
             self._propagator = propagator

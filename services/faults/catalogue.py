@@ -104,7 +104,7 @@ _FAULTS = (
     Fault(
         name="stuck",
         service="marketplace",
-        does="holds a share of the shop's threads until the heal, each at most 60 s at a time",
+        does="holds a share of the shop's threads until healed, each for at most 60 s at a time",
         alert="Saturation",
         severity="page",
         board="bookshop",
@@ -123,7 +123,7 @@ _FAULTS = (
         board="telemetry",
         panel="Memory",
         exemplars="",
-        culprit="none: calls are well until memory ends",
+        culprit="none: calls succeed until memory runs out",
         share=0.5,
     ),
     Fault(
@@ -135,7 +135,7 @@ _FAULTS = (
         board="bookshop",
         panel="Without recommendations",
         exemplars="",  # of two seconds there is hardly one
-        culprit="one whose id a line of the shop with UNAVAILABLE has: there is no span below its call",
+        culprit="the one that the shop's log line with UNAVAILABLE names: its call has no span below it",
     ),
 )
 FAULTS = {fault.name: fault for fault in _FAULTS}

@@ -132,7 +132,7 @@ def _undelivered(place: Place, service: str) -> Finding:
     if measured(place, service, EXPORTED) is None:
         return failed("spans", f"{service} counts none", "see why its metrics are not there (above)", service)
     lost = measured(place, service, FAILED) or 0
-    todo = f"set {place.traces_variable} to where somebody takes traces (OTLP, above)"
+    todo = f"set {place.traces_variable} to where a receiver listens (OTLP, above)"
     if not lost:
         todo = f"start it without OTEL_TRACES_EXPORTER=none, or {todo}"
     words = f"{service} delivered none within {place.patience_s:g} s; {lost:.0f} are lost"
@@ -153,7 +153,7 @@ def _stored(place: Place, trace_id: str) -> Iterator[Finding]:
     if both <= found:
         yield ok("trace", f"{place.jaeger}/trace/{trace_id} has both services")
     else:
-        words = f"Jaeger has it of {', '.join(sorted(found)) or 'nobody'}"
+        words = f"Jaeger has its spans from {', '.join(sorted(found)) or 'no service'}"
         todo = f"compare where the services send traces ({place.traces_variable}) with where Jaeger is"
         yield failed("trace", words, todo)
 

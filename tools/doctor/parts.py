@@ -136,7 +136,7 @@ def alertmanager(place: Place) -> Iterator[Finding]:
 
 def _healthy(place: Place, name: str, service: str, url: str) -> Iterator[Finding]:
     if not place.composed:
-        yield skipped(name, "it comes with docker compose alone")
+        yield skipped(name, "it runs only under docker compose")
         return
     todo = f"docker compose up --wait {service}; docker compose logs {service}"
     try:
@@ -150,7 +150,7 @@ def _healthy(place: Place, name: str, service: str, url: str) -> Iterator[Findin
 def grafana(place: Place) -> Iterator[Finding]:
     """Grafana answers, where there must be one."""
     if not place.composed:
-        yield skipped("Grafana", "it comes with docker compose alone")
+        yield skipped("Grafana", "it runs only under docker compose")
         return
     try:
         health = json.dumps(ask_json(f"{place.grafana}/api/health"))
@@ -181,7 +181,7 @@ def skew(name: str, said: str, now_s: float) -> Finding:
     """How far a Date header is from this machine's clock."""
     off_s = parsedate_to_datetime(said).timestamp() - now_s
     if abs(off_s) <= SKEW_S:
-        return ok("clock", f"{name}'s is this machine's")
+        return ok("clock", f"{name}'s clock agrees with this machine's")
     words = f"{name}'s is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} this machine's"
     return failed("clock", words, "set the clocks by NTP: dashboards show nothing, and alerts come late")
 

@@ -4,7 +4,7 @@ LOAD_RATE people a second arrive, until there are LOAD_RATE x 10. Each opens a p
 whether the last one was quick or slow, and gives up on it after five. So LOAD_RATE pages a second are
 requested, however slow the shop is.
 
-LOAD_ENTRY is the address of entry, if it is to be watched: no page needs it, and it counts nothing itself.
+LOAD_ENTRY is the address of entry, if it should be watched: no page needs it, and it counts nothing itself.
 It begins with tls:// if recommendations speaks TLS, for which people have no certificate.
 """
 

@@ -123,7 +123,7 @@ class Pair:
                 )
             )
             watch([*checks], helper, stop)
-            sys.stdout.write("Stopping; Ctrl-C once more kills at once.\n")
+            sys.stdout.write("Stopping; press Ctrl-C again to kill at once.\n")
 
     def _start(self, variables: Mapping[str, str], processes: list[Process]) -> Checks:
         environ = {**self._recommendations_host(), **os.environ, **stable_names(os.environ), **variables}

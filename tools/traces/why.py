@@ -20,7 +20,7 @@ MEANINGS = {
     "INVALID_ARGUMENT": "the request is wrong, whatever the state of the service",
     "DEADLINE_EXCEEDED": "the answer did not come before the client's deadline",
     "NOT_FOUND": "what was asked for does not exist",
-    "ALREADY_EXISTS": "what was to be made exists",
+    "ALREADY_EXISTS": "what the call would create already exists",
     "PERMISSION_DENIED": "the caller is not allowed to do this",
     "RESOURCE_EXHAUSTED": "a quota or a pool is used up",
     "FAILED_PRECONDITION": "the service is not in a state in which this can be done",
@@ -30,7 +30,7 @@ MEANINGS = {
     "INTERNAL": "something that must hold in the service does not",
     "UNAVAILABLE": "the service could not be reached, or is stopping",
     "DATA_LOSS": "data is lost for good",
-    "UNAUTHENTICATED": "the caller did not show who it is",
+    "UNAUTHENTICATED": "the caller did not authenticate",
     "404": "the page, or what it is about, does not exist",
     "500": "the page's handler raised an exception that nobody caught",
     "503": "the service has no room, is stopping, or has no database",
@@ -169,7 +169,7 @@ def _facts(rows: Sequence[Row], culprit: Span | None) -> Iterator[str]:
     if culprit and culprit.status in MEANINGS:
         yield f"{culprit.status}: {MEANINGS[culprit.status]}."
     if culprit and culprit.kind == "client" and culprit.status in UNANSWERED:
-        yield "Whether the other side crashed, stopped or is out of reach, no trace says: see its log."
+        yield "See the other side's log: no trace says whether it crashed, stopped or is out of reach."
     for row in rows:
         span = row.span
         if (left := span.attributes.get("rpc.grpc.deadline_left_ms")) and span.kind == "client":
