@@ -112,7 +112,7 @@ def test_a_call_in_flight_gets_its_grace(start: Start, ports: dict[str, str]) ->
 
 def test_a_service_that_dies_is_named_and_ends_the_pair(start: Start) -> None:
     """The command says which service ended and with what, stops the other, and fails."""
-    pair = start().wait_until_ready()
+    pair = start(GRACE_S="30").wait_until_ready()
     os.kill(pair.pid_of("services.recommendations"), signal.SIGKILL)
     assert pair.end() == 1
     assert pair.err.startswith("recommendations was killed by SIGKILL: ")

@@ -118,7 +118,7 @@ def test_while_a_line_is_written(ask: Any) -> None:
     server, client = MemoryTelemetry(), MemoryTelemetry(log_stream=stream)
     in_time(lambda: ask(server, client, lambda: None))
     assert ended(client) == {"OK": 1, "CANCELLED": 1}
-    assert client.force_flush()
+    assert client.force_flush(60)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert sorted(line["status"] for line in lines) == ["CANCELLED", "OK"]
 

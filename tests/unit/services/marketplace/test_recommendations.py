@@ -65,7 +65,7 @@ def test_what_is_tried_again(server: Running, code: str, tries: int) -> None:
     server.switch.on("errors", "1", code=code)
     with client(server.port, recommendations_timeout_ms=10_000) as (recommendations, _):
         assert outcome(recommendations) == code
-        assert server.telemetry.value("grpc_server_handled_total", grpc_code=code) == tries
+        eventually(lambda: server.telemetry.value("grpc_server_handled_total", grpc_code=code) == tries)
 
 
 def test_the_circuit_opens_and_closes(server: Running) -> None:
@@ -75,7 +75,9 @@ def test_the_circuit_opens_and_closes(server: Running) -> None:
         assert [outcome(recommendations) for _ in range(FAILURES)] == ["INTERNAL"] * FAILURES
         assert outcome(recommendations) == "CIRCUIT_OPEN"
         assert telemetry.value(f"{PREFIX}_circuit_open") == 1
-        assert server.telemetry.value("grpc_server_handled_total", grpc_code="INTERNAL") == FAILURES
+        eventually(
+            lambda: server.telemetry.value("grpc_server_handled_total", grpc_code="INTERNAL") == FAILURES
+        )
         server.switch.heal()
         eventually(lambda: outcome(recommendations) == "3" and not telemetry.value(f"{PREFIX}_circuit_open"))
         for state in ("open", "closed"):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
+from observability.testing import eventually
 from protobufs.recommendations_pb2 import RecommendationRequest
 from protobufs.recommendations_pb2_grpc import RecommendationsStub
 from services.recommendations import server as module
@@ -76,4 +77,6 @@ def test_a_call_that_waited_longer_than_it_has_left_is_refused(
     held.go_on()
     assert [call.code().name for call in waiting] == ["RESOURCE_EXHAUSTED", "OK", "OK"]
     assert held.begun == 4
-    assert held.running.telemetry.value("grpc_server_handled_total", grpc_code="RESOURCE_EXHAUSTED") == 1
+    eventually(
+        lambda: held.running.telemetry.value("grpc_server_handled_total", grpc_code="RESOURCE_EXHAUSTED") == 1
+    )
