@@ -34,7 +34,7 @@ def one_of(name: str, allowed: Collection[str], got: object) -> None:
 
 def workers(got: object) -> None:
     """Raise ValueError unless it is a number of threads."""
-    must(isinstance(got, int) and got >= 0, "workers", "a number of threads, at least 0", got)
+    must(type(got) is int and got >= 0, "workers", "a number of threads, at least 0", got)
 
 
 def label(values: object, of: object) -> None:

@@ -126,7 +126,7 @@ class Alone:
         )
 
     def has_begun(self) -> bool:
-        """Whether it catches or ignores SIGHUP, which each service does first."""
+        """Whether it catches or ignores SIGHUP: each service does once it has taken the signals that stop it."""
         status = Path(f"/proc/{self.service.process.pid}/status").read_text()
         masks = re.findall(r"^Sig(?:Cgt|Ign):\s+(\w+)$", status, re.MULTILINE)
         return any(int(mask, 16) >> signal.SIGHUP - 1 & 1 for mask in masks)

@@ -234,6 +234,7 @@ def test_a_label_that_cannot_be_found(of: Any) -> None:
         (lambda: MemoryTelemetry().declare("/a/b", side="http"), "side must be one of server, client, got 'http'"),
         (lambda: MemoryTelemetry().declare("/a/b", kind="stream"), "kind must be one of unary, client_stream, server_stream, bidi_stream, got 'stream'"),
         (lambda: MemoryTelemetry().server_interceptors(workers=-1), "workers must be a number of threads, at least 0, got -1"),
+        (lambda: MemoryTelemetry().server_interceptors(workers=True), "workers must be a number of threads, at least 0, got True"),
         (lambda: DeadlineInterceptor(cast("Any", "5")), "timeout_s must be a number of seconds, at least 0, got '5'"),
         (lambda: MemoryTelemetry().aio_client_interceptors(timeout_s=cast("Any", "")), "timeout_s must be a number of seconds, at least 0, got ''"),
         (lambda: MemoryTelemetry().shutdown(timeout_s=cast("Any", "5")), "timeout_s must be a number of seconds, at least 0, got '5'"),
