@@ -11,9 +11,16 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from observability.call import Call
-from observability.grpc.client import REQUEST_STREAMS, Requests, begin, end_raised, merged
+from observability.grpc.client import REQUEST_STREAMS, Requests, begin, end_raised, is_recorded, merged
 from observability.grpc.recorder import Recorder
 from observability.handing_on import handing_on
+from observability.journal import Journal
+
+
+class _Recorded(grpc.aio.Metadata):
+    """The metadata of a call that is recorded, and whose journal has it."""
+
+    journal: Journal
 
 
 class _Recording:
@@ -26,14 +33,16 @@ class _Recording:
         self, continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, request: Any
     ) -> Any:
         """Record one; request is the request, or what is iterated for many."""
-        if not is_instrumentation_enabled():
+        if not is_instrumentation_enabled() or is_recorded(self._recorder, details.metadata):
             return await continuation(details, request)
         details = details._replace(metadata=tuple(details.metadata or ()))  # it may be a generator
         call, scope = begin(self._recorder, self.kind, details, request)
         if call is None:
             return await continuation(details, request)
         request = _requests(call, request) if self.kind in REQUEST_STREAMS else request
-        details = details._replace(metadata=grpc.aio.Metadata(*merged(details.metadata, call)))
+        sent = _Recorded(*merged(details.metadata, call))
+        sent.journal = self._recorder.journal
+        details = details._replace(metadata=sent)
         token = otel_context.attach(scope) if scope is not None else None
         try:
             outcome = await self._go_on(continuation, details, request)

@@ -13,6 +13,7 @@ from observability.call import Call
 from observability.grpc.outcome import text
 from observability.grpc.recorder import Recorder
 from observability.handing_on import handing_on
+from observability.journal import Journal
 
 REQUEST_STREAMS = frozenset({"client_stream", "bidi_stream"})
 
@@ -60,7 +61,7 @@ class ClientInterceptor(
         return self._record("bidi_stream", continuation, client_call_details, request_iterator)
 
     def _record(self, kind: str, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
-        if not is_instrumentation_enabled():
+        if not is_instrumentation_enabled() or is_recorded(self._recorder, details.metadata):
             return continuation(details, request)
         details = with_metadata(details, tuple(details.metadata or ()))  # it may be a generator
         call, scope = begin(self._recorder, kind, details, request)
@@ -69,9 +70,9 @@ class ClientInterceptor(
         request = Requests(call, request) if kind in REQUEST_STREAMS else request
         token = otel_context.attach(scope) if scope is not None else None
         try:
-            outcome = self._go_on(
-                continuation, with_metadata(details, merged(details.metadata, call)), request
-            )
+            sent = Recorded(merged(details.metadata, call))
+            sent.journal = self._recorder.journal
+            outcome = self._go_on(continuation, with_metadata(details, sent), request)
         except BaseException as error:
             end_raised(call, error)
             raise
@@ -244,10 +245,22 @@ def with_metadata(details: Any, metadata: Any) -> CallDetails:
     )
 
 
+class Recorded(list[tuple[str, str | bytes]]):
+    """The metadata of a call that is recorded, and whose journal has it."""
+
+    journal: Journal
+
+
 def merged(metadata: Any, call: Call) -> list[tuple[str, str | bytes]]:
     """The caller's metadata and the call's headers, which replace what the caller has of the same keys."""
     own = {key for key, _ in call.headers}
     return [*((key, value) for key, value in metadata if key not in own), *call.headers]
+
+
+def is_recorded(recorder: Recorder, metadata: Any) -> bool:
+    """Whether an outer interceptor records the call already, as far as those between leave its metadata."""
+    journal = getattr(metadata, "journal", None)
+    return journal is not None and recorder.is_double(journal)
 
 
 def end_as(call: Call, ended: Any) -> None:

@@ -1,7 +1,6 @@
 """What the server interceptors share: reading a handler, and making one that stands for it."""
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +29,6 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "bidi_stream": grpc.stream_stream_rpc_method_handler,
 }
 OWN_POOL, NON_BLOCKING = "experimental_thread_pool", "experimental_non_blocking"
-
-logger = logging.getLogger(__name__)
 
 # From a handler, its behavior, its method and the metadata of an RPC to the handler for this RPC.
 Stand = Callable[[Any, Any, Method, Any], Any]
@@ -156,7 +153,6 @@ class Handlers:
         self._recorder = recorder
         self._choose = choose
         self._known = PerMethod(self._learn)
-        self._has_warned = False
 
     def observed(self, details: Any, handler: Any) -> Any:
         """What gRPC gets for the handler."""
@@ -164,21 +160,14 @@ class Handlers:
             if handler is None:
                 return self.refused(details, "UNIMPLEMENTED", "Method not found!", asked=details.method)
             stand, behavior, method = self._known.of(details.method, handler)
-            if stand is None or self._is_ours(handler):
+            if stand is None or (
+                isinstance(handler, Rpc) and self._recorder.is_double(handler.recorder.journal)
+            ):
                 return handler
             return stand(handler, behavior, method, details.invocation_metadata or ())
         except Exception:
             self._recorder.tally.failure("server")
             return handler
-
-    def _is_ours(self, handler: Any) -> bool:
-        """Whether the interceptor is there twice; then the inner one records."""
-        if not isinstance(handler, Rpc) or handler.recorder.journal is not self._recorder.journal:
-            return False
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning("the interceptors of one Telemetry must be passed once, got them twice")
-        return True
 
     def failed(self, details: Any, text: str, error: BaseException) -> None:
         """Record an RPC that an inner interceptor ended by raising, before there was a handler."""

@@ -1,6 +1,7 @@
 """Starts the records of one side's calls."""
 
 import functools
+import logging
 from collections.abc import Callable
 
 from opentelemetry.context import Context
@@ -12,6 +13,8 @@ from observability.signals.tracing import KINDS, Tracing
 from observability.watched import Watch, WatchedCall
 
 MAX_METHODS = 1000
+
+logger = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -42,6 +45,7 @@ class Recorder:
         self._address = address
         self._port = port
         self._methods: dict[tuple[str, str], Method] = {}
+        self._has_warned = False
 
     def method(self, path: str, kind: str) -> Method:
         """The method of that path, as it is on the wire: `/package.Service/Method`.
@@ -64,6 +68,15 @@ class Recorder:
             )
             found = self._methods.setdefault((path, kind), made)
         return found
+
+    def is_double(self, journal: Journal) -> bool:
+        """Whether that journal, which has the call, is ours: the interceptors are there twice."""
+        if journal is not self.journal:
+            return False
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("the interceptors of one Telemetry must be passed once, got them twice")
+        return True
 
     def failed(self, call: Call | None) -> None:
         """Count a failure of ours; the call's record, if there is one, still ends."""

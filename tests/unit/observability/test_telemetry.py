@@ -262,6 +262,46 @@ def test_interceptors_that_are_passed_twice(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
+class Tagging(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Somebody else's interceptor: it hands on what it was given."""
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(client_call_details, request)
+
+
+def test_client_interceptors_that_are_passed_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """Each call is recorded once, on a channel that is intercepted twice, too; two Telemetry record twice."""
+    client, other = MemoryTelemetry(), MemoryTelemetry()
+    with sync_server(MemoryTelemetry()) as target, grpc.insecure_channel(target) as bare:
+        twice = [*client.client_interceptors(), Tagging(), *client.client_interceptors(timeout_s=60)]
+        channels = [
+            grpc.intercept_channel(bare, *twice),
+            grpc.intercept_channel(grpc.intercept_channel(bare, *other.client_interceptors()), *twice),
+        ]
+        for made in channels:
+            assert made.unary_unary("/test.Service/returns")(b"x", timeout=60)
+            assert list(made.stream_stream("/test.Service/count")(iter([b"x"]), timeout=60))
+    assert client.value("grpc_client_started_total") == len(client.spans()) == len(client.lines()) == 4
+    assert other.value("grpc_client_handled_total") == 2
+    assert caplog.messages.count("the interceptors of one Telemetry must be passed once, got them twice") == 1
+
+
+def test_aio_client_interceptors_that_are_passed_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """On an asyncio channel, too."""
+    client = MemoryTelemetry()
+
+    async def calls(target: str) -> None:
+        twice = [*client.aio_client_interceptors(), *client.aio_client_interceptors()]
+        async with grpc.aio.insecure_channel(target, interceptors=twice) as made:
+            assert await made.unary_unary("/test.Service/returns")(b"x", timeout=60)
+            assert [one async for one in made.stream_stream("/test.Service/count")(iter([b"x"]), timeout=60)]
+
+    with sync_server(MemoryTelemetry()) as target:
+        asyncio.run(calls(target))
+    assert client.value("grpc_client_started_total") == len(client.spans()) == len(client.lines()) == 2
+    assert any("got them twice" in line for line in caplog.messages)
+
+
 def test_a_context_manager_flushes_at_its_end() -> None:
     """What was recorded within it has been written when it is left."""
     text = io.StringIO()

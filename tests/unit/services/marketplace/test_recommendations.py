@@ -13,6 +13,7 @@ from services.marketplace.config import Settings
 from services.marketplace.recommendations import Recommendations, Unavailable
 from services.marketplace.recommendations.circuit import FAILURES
 from services.recommendations.config import Settings as ServerSettings
+from tests.chaos.relay import Relay
 from tests.unit.services.recommending import Running
 
 WITHIN_S = 60.0
@@ -57,6 +58,18 @@ def test_retries_go_on_after_hundreds_of_failures(server: Running) -> None:
         assert seen["UNAVAILABLE"] < 30
         assert seen["UNAVAILABLE"] + seen["3"] == 3000
         assert telemetry.value("grpc_client_handled_total", grpc_code="OK") == seen["3"]
+
+
+def test_a_service_that_is_far_away(server: Running) -> None:
+    """The first call waits for a connection that takes a fifth of a second to be made."""
+    relay = Relay(("127.0.0.1", 0), ("127.0.0.1", server.port))
+    relay.delay_s = 0.2
+    try:
+        with client(relay.port, recommendations_timeout_ms=10_000) as (recommendations, telemetry):
+            assert outcome(recommendations) == "3"
+            assert telemetry.value("grpc_client_handled_total", grpc_code="OK") == 1
+    finally:
+        relay.close()
 
 
 @pytest.mark.parametrize(("code", "tries"), [("UNAVAILABLE", 3), ("INTERNAL", 1), ("RESOURCE_EXHAUSTED", 1)])
