@@ -32,13 +32,13 @@ run: $(STAMP) $(GENERATED) ## start both services here, print each trace and ser
 	@exec $(if $(FAULTS),env MARKETPLACE_FAULTS_PORT=9111 RECOMMENDATIONS_FAULTS_PORT=9112) $(PY) -m tools.run $(ARGS)
 
 faults: $(STAMP) $(GENERATED) ## list the faults that can be switched on, and what to expect of each
-	@$(PY) -m services.faults list
+	@$(PY) -m tools.faults list
 
 fault: $(STAMP) $(GENERATED) ## switch a fault on: NAME=slow, with SHARE=, MS=, CODE= where it has them
-	@$(PY) -m services.faults on '$(NAME)' '$(SHARE)' '$(MS)' '$(CODE)'
+	@$(PY) -m tools.faults on '$(NAME)' '$(SHARE)' '$(MS)' '$(CODE)'
 
 heal: $(STAMP) $(GENERATED) ## switch all faults off
-	@$(PY) -m services.faults heal
+	@$(PY) -m tools.faults heal
 
 drill: $(STAMP) $(GENERATED) ## switch a fault on, find it and heal it, step by step (NAME=slow)
 	@$(PY) -m tools.drill '$(NAME)'

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 
 from observability.testing import eventually
-from services.faults.targets import Local
+from services.faults.client import Local
 from tests.e2e.processes import Service, free_ports, get, pair
 from tests.hosts import LOOPBACK, Host, Names
 

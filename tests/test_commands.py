@@ -159,7 +159,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     ports = dict(zip(VARIABLES.values(), map(str, free_ports(2)), strict=True))
 
     def faults(*words: str) -> None:
-        command = [sys.executable, "-m", "services.faults", *words]
+        command = [sys.executable, "-m", "tools.faults", *words]
         subprocess.run(command, cwd=ROOT, env=os.environ | ports, capture_output=True, check=True)
 
     with ExitStack() as running:

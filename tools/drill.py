@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from services.faults.catalogue import Fault
+from services.faults.client import Unreachable
 from services.faults.switch import BadFault, named
-from services.faults.targets import Unreachable, targets
 from tools.doctor.config import Place, place
+from tools.faults.targets import targets
 from tools.prometheus import Prometheus
 from tools.web import within
 

@@ -1,64 +1,27 @@
-"""Switch faults: ``python -m services.faults {list|now|on NAME [SHARE] [MS] [CODE]|heal}``."""
+"""Asks the service of this container: ``python -m services.faults {now|on NAME [SHARE] [MS] [CODE]|heal}``.
 
-import argparse
+People use ``python -m tools.faults``, which runs this in each container.
+"""
+
 import sys
 
-from services.faults.catalogue import FAULTS, Fault
-from services.faults.switch import BadFault, named
-from services.faults.targets import Refused, Unreachable, targets
+from services.faults.client import Refused, Unreachable, here
 
 
-def main() -> int:
-    """Do what the arguments say; the exit code (1: nobody listens, 2: wrong arguments)."""
-    arguments = _parser().parse_args()
-    if arguments.command == "list":
-        print("\n\n".join(map(expectation, FAULTS.values())), end="\n\n")  # noqa: T201
+def main(command: str, *values: str) -> int:
+    """Print the answer; the exit code (1: nobody listens, 2: refused)."""
+    asked = here()
     try:
-        for line in _ask(arguments):
-            print(line)  # noqa: T201
-    except (BadFault, Refused) as error:
+        for target in asked:
+            print(target.ask(command, *values))  # noqa: T201
+    except Refused as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except Unreachable as error:
         sys.stderr.write(f"{error}\n")
-        return 0 if arguments.command == "list" else 1
-    return 0
-
-
-def expectation(fault: Fault) -> str:
-    """What a fault does and where it shows, as text."""
-    values = {"SHARE": fault.share, "MS": fault.ms, "CODE": fault.code}
-    given = "".join(f" {name}={value}" for name, value in values.items() if value is not None)
-    return (
-        f"{fault.name}{given}\n"
-        f"  {fault.service} {fault.does}\n"
-        f"  alert  {fault.alert} ({fault.severity})\n"
-        f"  panel  {fault.panel} (dashboard {fault.board})\n"
-        f"  trace  {fault.culprit}"
-    )
-
-
-def _ask(arguments: argparse.Namespace) -> list[str]:
-    if arguments.command == "on":
-        values = (arguments.name, arguments.share, arguments.ms, arguments.code)
-        asked = targets(named(arguments.name).service)
-        return [f"{target.service}: {target.ask('on', *values)}" for target in asked]
-    command = "heal" if arguments.command == "heal" else "now"
-    return [f"{target.service}: {target.ask(command)}" for target in targets()]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m services.faults", description="Switch faults.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="what each fault does and where it shows, and what is on")
-    commands.add_parser("now", help="what is on")
-    on = commands.add_parser("on", help="switch a fault on")
-    on.add_argument("name", metavar="NAME")
-    for name, allowed in (("share", "0 to 1"), ("ms", "0 to 10000"), ("code", "a gRPC code")):
-        on.add_argument(name, metavar=name.upper(), nargs="?", default="", help=allowed)
-    commands.add_parser("heal", help="switch all faults off")
-    return parser
+        return 1
+    return 0 if asked else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -1,5 +1,6 @@
 """Faults, in the real services: off and out of reach unless allowed, and seen by telemetry when on."""
 
+import functools
 import json
 import os
 import socket
@@ -43,8 +44,10 @@ class Faulty:
         return [line for line in lines if line["event"].startswith(event)]
 
 
-def faults(ports: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.faults", *arguments]
+def faults(
+    ports: dict[str, str], *arguments: str, module: str = "tools.faults"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | ports, text=True, capture_output=True, check=False
     )
@@ -81,6 +84,20 @@ def test_slow_is_in_the_call(both: Faulty) -> None:
     assert both.faults("heal").stdout.splitlines()[1] == "recommendations: healed: slow"
     assert both.faults("now").stdout.splitlines()[1] == "recommendations: no fault is on"
     assert "Server-Timing" in both.pair.get("/")[2]
+
+
+def test_the_services_own_program(both: Faulty) -> None:
+    """What a container holds asks its service alone: the answer, and an exit code that says what went wrong."""
+    ports = dict.fromkeys(both.ports, "") | {NAMES[1]: both.ports[NAMES[1]]}
+    inside = functools.partial(faults, module="services.faults")
+    assert inside(ports, "on", "slow", "1", "20").stdout == "on: slow\n"
+    assert "slow" in inside(ports, "now").stdout
+    assert inside(ports, "heal").stdout == "healed: slow\n"
+    refused = inside(ports, "on", "slow", "2")
+    assert (refused.returncode, "got '2'" in refused.stderr) == (2, True)
+    (nobody,) = map(str, free_ports(1))
+    assert inside({**ports, NAMES[1]: nobody}, "now").returncode == 1
+    assert inside(dict.fromkeys(both.ports, ""), "now").returncode == 1
 
 
 @pytest.mark.parametrize(

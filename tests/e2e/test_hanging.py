@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from observability.testing import eventually
-from services.faults.targets import Local
+from services.faults.client import Local
 from tests.chaos.machine import Machine
 from tests.e2e.processes import free_ports, get
 from tests.e2e.test_database import locked

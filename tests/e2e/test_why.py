@@ -37,7 +37,7 @@ class Shop(NamedTuple):
     ports: dict[str, str]
 
     def faults(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "services.faults", *arguments]
+        command = [sys.executable, "-m", "tools.faults", *arguments]
         subprocess.run(command, cwd=ROOT, env=os.environ | self.ports, check=True, capture_output=True)
 
     def why(self, path: str, count: int, usual: Usual | None = None) -> Why:

@@ -215,7 +215,7 @@ def without_recommendations(stack: Stack) -> bool:
 @needs_engine
 def test_no_fault_can_be_unless_it_is_allowed(stack: Stack) -> None:
     """Without FAULTS nobody listens, in no container, and the tool says what to do."""
-    done = stack.tool("services.faults", "on", "errors")
+    done = stack.tool("tools.faults", "on", "errors")
     assert done.returncode == 1
     assert "nobody listens for faults" in done.stderr
     assert not without_recommendations(stack)
@@ -227,11 +227,11 @@ def test_faults_are_switched_in_the_containers(stack: Stack) -> None:
     stack.environ["FAULTS"] = "1"
     stack.up()
     try:
-        assert stack.tool("services.faults", "on", "errors").stdout == "recommendations: on: errors\n"
+        assert stack.tool("tools.faults", "on", "errors").stdout == "recommendations: on: errors\n"
         eventually(lambda: without_recommendations(stack), 30)
-        refused = stack.tool("services.faults", "on", "slow", "1", "99999")
+        refused = stack.tool("tools.faults", "on", "slow", "1", "99999")
         assert (refused.returncode, "must be a number from 0 to 10000" in refused.stderr) == (2, True)
-        assert "healed: errors" in stack.tool("services.faults", "heal").stdout
+        assert "healed: errors" in stack.tool("tools.faults", "heal").stdout
         eventually(lambda: not without_recommendations(stack), 30)
         (container,) = stack.containers("recommendations")
         addresses = json.loads(docker("inspect", container))[0]["NetworkSettings"]["Networks"].values()

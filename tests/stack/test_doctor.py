@@ -239,7 +239,7 @@ def test_a_page_fails(start: Start) -> None:
     """A shop that answers 500 fails as page."""
     (port,) = free_ports(1)
     stack = start(MARKETPLACE_FAULTS_PORT=str(port))
-    command = [sys.executable, "-m", "services.faults", "on", "page-errors", "1"]
+    command = [sys.executable, "-m", "tools.faults", "on", "page-errors", "1"]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"MARKETPLACE_FAULTS_PORT": str(port)}, check=True)
     assert get(stack.pair.url)[0] == 500
     code, found = stack.ask()

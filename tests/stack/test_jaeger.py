@@ -111,11 +111,11 @@ def test_why_names_the_span_that_the_fault_is_in(stack: Stack, name: str) -> Non
     """The same words as of a trace of `make run`, with what is usual beside them, and with the alert's runbook."""
     spans, service, _, words = EXPECTED[name]
     takes_time = ["5000"] if name in {"slow", "page-slow"} else []
-    assert stack.tool("services.faults", "on", name, "1", *takes_time).returncode == 0
+    assert stack.tool("tools.faults", "on", name, "1", *takes_time).returncode == 0
     try:
         found = eventually(lambda: text if words in (text := stack.why(spans)) else "", 120)
     finally:
-        stack.tool("services.faults", "heal")
+        stack.tool("tools.faults", "heal")
     sentence = str(found).partition("\n")[0]
     assert service in sentence
     assert "; usually " in str(found)
@@ -124,8 +124,8 @@ def test_why_names_the_span_that_the_fault_is_in(stack: Stack, name: str) -> Non
 
 def test_why_of_a_page_that_was_held(stack: Stack) -> None:
     """A page whose thread was stuck spent the time in itself."""
-    stack.tool("services.faults", "on", "stuck", "1")
-    healing = threading.Timer(3, stack.tool, ["services.faults", "heal"])
+    stack.tool("tools.faults", "on", "stuck", "1")
+    healing = threading.Timer(3, stack.tool, ["tools.faults", "heal"])
     healing.start()
     found = stack.why(3)
     healing.join()
@@ -134,11 +134,11 @@ def test_why_of_a_page_that_was_held(stack: Stack) -> None:
 
 def test_why_of_a_leak(stack: Stack) -> None:
     """It names nobody when no single call shows what is wrong."""
-    stack.tool("services.faults", "on", "leak", "1")
+    stack.tool("tools.faults", "on", "leak", "1")
     try:
         eventually(lambda: stack.why(3).startswith(NOTHING), 120)
     finally:
-        stack.tool("services.faults", "heal")
+        stack.tool("tools.faults", "heal")
 
 
 def test_why_of_an_unknown_trace(stack: Stack) -> None:
@@ -152,7 +152,7 @@ def test_why_of_an_unknown_trace(stack: Stack) -> None:
 
 def test_why_of_a_crash(stack: Stack) -> None:
     """The call that got no answer is named, and that no trace says why. It is the last test: the service is gone."""
-    stack.tool("services.faults", "on", "crash")
+    stack.tool("tools.faults", "on", "crash")
     eventually(lambda: "not available now" in stack.pair.get("/")[1], 30)
     found = stack.why(2)
     assert re.match(rf"marketplace got no answer from localhost:\d+ to {CALL}: UNAVAILABLE", found)

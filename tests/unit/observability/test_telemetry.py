@@ -274,7 +274,7 @@ def test_client_interceptors_that_are_passed_twice(caplog: pytest.LogCaptureFixt
     client, other = MemoryTelemetry(), MemoryTelemetry()
     with sync_server(MemoryTelemetry()) as target, grpc.insecure_channel(target) as bare:
         twice = [*client.client_interceptors(), Tagging(), *client.client_interceptors(timeout_s=60)]
-        channels = [
+        channels: list[Any] = [
             grpc.intercept_channel(bare, *twice),
             grpc.intercept_channel(grpc.intercept_channel(bare, *other.client_interceptors()), *twice),
         ]
@@ -292,7 +292,8 @@ def test_aio_client_interceptors_that_are_passed_twice(caplog: pytest.LogCapture
 
     async def calls(target: str) -> None:
         twice = [*client.aio_client_interceptors(), *client.aio_client_interceptors()]
-        async with grpc.aio.insecure_channel(target, interceptors=twice) as made:
+        made: Any = grpc.aio.insecure_channel(target, interceptors=twice)
+        async with made:
             assert await made.unary_unary("/test.Service/returns")(b"x", timeout=60)
             assert [one async for one in made.stream_stream("/test.Service/count")(iter([b"x"]), timeout=60)]
 
