@@ -15,13 +15,12 @@ from observability.call import Method
 from observability.grpc.aio_sync import SyncRpc
 from observability.grpc.handlers import Handlers, Rpc, behavior_of, kind_of, of_kind
 from observability.grpc.outcome import (
+    End,
     Outcome,
     Raised,
+    aio_outcome,
     aio_status,
     deadline_left_s,
-    lost,
-    raised_outcome,
-    text,
     unexpected,
 )
 from observability.grpc.recorder import Recorder
@@ -225,21 +224,15 @@ class AioServerRpc(Rpc):
         self._end(self._outcome())
 
     def _outcome(self) -> Outcome:
-        context = self._context
-        if self._was_lost or (self._call is not None and self._call.is_late and self._raised is None):
-            return lost(deadline_left_s(context))
-        code, details = context.code(), context.details()
-        if self._raised is not None:
-            status = aio_status(code, "UNKNOWN")
-            words = unexpected(self._raised.error)
-            return raised_outcome(
-                self._raised, code, details or None, "UNKNOWN" if status == "OK" else status, words
-            )
-        status = aio_status(code, "OK")
+        context, is_served = self._context, self._is_served
+        is_gone = self._was_lost or (self._raised is None and self._is_left())
+        left_s = None if is_served and not is_gone else deadline_left_s(context)
+        return aio_outcome(End(context.code(), context.details(), left_s, self._raised, is_served, is_gone))
+
+    def _is_left(self) -> bool:
+        """Whether nobody waits for it any more."""
         was_cancelled = self._task is not None and self._task.cancelling()
-        if was_cancelled or (not self._is_served and status == "OK"):
-            return lost(deadline_left_s(context))
-        return Outcome(status, text(details))  # it may also have aborted, and not let that stop it
+        return bool(was_cancelled or (self._call is not None and self._call.is_late))
 
     def _end(self, outcome: Outcome) -> None:
         if self._call is not None:

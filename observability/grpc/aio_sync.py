@@ -5,7 +5,15 @@ from typing import Any
 
 from observability.call import Method
 from observability.grpc.context import PlainContext
-from observability.grpc.outcome import Outcome, Raised, aio_status, deadline_left_s, unexpected
+from observability.grpc.outcome import (
+    End,
+    Outcome,
+    aio_failure,
+    aio_outcome,
+    aio_status,
+    deadline_left_s,
+    unexpected,
+)
 from observability.grpc.recorder import Recorder
 from observability.grpc.server import ServerRpc
 
@@ -25,7 +33,7 @@ class SyncRpc(ServerRpc):
     def serve_unary(self, request: Any, context: Any) -> Any:
         """Serve an RPC of one response, which gRPC serializes when the status is OK, and only then."""
         response = super().serve_unary(request, context)
-        if self.status("OK") != "OK":
+        if aio_status(self._context.code(), "OK") != "OK":
             self.complete()
         return response
 
@@ -44,14 +52,9 @@ class SyncRpc(ServerRpc):
     def watch(self) -> None:
         """The task is watched already."""
 
-    def status(self, default: str) -> str:
-        """What an asyncio server sends: an exception is never OK."""
-        status = aio_status(self._context.code(), default)
-        return default if status == "OK" else status
-
-    def words(self, raised: Raised) -> str:
-        """The details that gRPC sends for an exception that nobody caught."""
-        return unexpected(raised.error)
+    def decided(self, end: End) -> Outcome:
+        """How the RPC ended."""
+        return aio_outcome(end)
 
     def unparsable(self, error: Exception) -> tuple[str, str]:
         """Status and details when a request cannot be parsed."""
@@ -59,7 +62,7 @@ class SyncRpc(ServerRpc):
 
     def unserializable(self, error: Exception) -> tuple[str, str]:
         """Status and details when a response cannot be serialized."""
-        return self.status("UNKNOWN"), unexpected(error)
+        return aio_failure(self._context.code()), unexpected(error)
 
     def is_cancelled(self) -> bool:
         """Whether the client cancelled; gRPC's task then ends as if it had not been."""
@@ -76,7 +79,6 @@ class SyncRpc(ServerRpc):
         if self._context is None:
             return
         self._context.is_gone = self.is_cancelled()
-        is_open = self._done is None and self._raised is None and not self._context.is_gone
-        if is_open and self.status("OK") != "OK":
-            self.complete()  # it aborted, and did not let that stop it
+        if self._context.is_gone and self._raised is None:
+            self._was_lost = True
         self.closed()

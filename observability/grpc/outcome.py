@@ -31,6 +31,51 @@ class Raised(NamedTuple):
     iterating: bool = False
 
 
+class End(NamedTuple):
+    """What is known of an RPC when its record ends: what its context says, and what became of its handler.
+
+    left_s is in seconds until its deadline (None: it has none, or nobody needs to know); is_served: the
+    handler is done, and raised nothing; is_gone: its client did not wait for that; is_cancelled: the handler
+    cancelled it.
+    """
+
+    code: Any = None
+    details: Any = None
+    left_s: float | None = None
+    raised: Raised | None = None
+    is_served: bool = False
+    is_gone: bool = False
+    is_cancelled: bool = False
+
+
+def threaded_outcome(end: End) -> Outcome:
+    """How an RPC of a threaded server ended."""
+    if end.is_cancelled:
+        return Outcome("CANCELLED")
+    if end.is_gone or not (end.is_served or end.raised):
+        return lost(end.left_s)
+    if end.raised is not None:
+        status = threaded_status(end.code, "UNKNOWN")
+        return raised_outcome(end.raised, end.code, end.details, status, calling(end.raised))
+    if end.code is None and not end.details:
+        return OK
+    return Outcome(threaded_status(end.code, "OK"), text(end.details))
+
+
+def aio_outcome(end: End) -> Outcome:
+    """How an RPC of an asyncio server ended, where an exception is never OK.
+
+    A handler may abort and go on: then its status was sent, though it is not done.
+    """
+    status = aio_status(end.code, "OK")
+    if end.is_gone or (status == "OK" and not (end.is_served or end.raised)):
+        return lost(end.left_s)
+    if end.raised is not None:
+        words = unexpected(end.raised.error)
+        return raised_outcome(end.raised, end.code, end.details or None, aio_failure(end.code), words)
+    return Outcome(status, text(end.details))
+
+
 def deadline_left_s(context: Any) -> float | None:
     """Seconds until the RPC's deadline; None when it has none."""
     left: float | None = context.time_remaining()
@@ -55,6 +100,12 @@ def aio_status(code: Any, default: str) -> str:
     if not code and not isinstance(code, grpc.StatusCode):
         return default
     return code.name if isinstance(code, grpc.StatusCode) else NAMES.get(code, "UNKNOWN")
+
+
+def aio_failure(code: Any) -> str:
+    """The same, for a handler that raised: that is never OK."""
+    status = aio_status(code, "UNKNOWN")
+    return "UNKNOWN" if status == "OK" else status
 
 
 def raised_outcome(raised: Raised, code: Any, details: Any, status: str, words: str) -> Outcome:

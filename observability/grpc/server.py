@@ -24,14 +24,11 @@ from observability.grpc.handlers import (
     of_kind,
 )
 from observability.grpc.outcome import (
-    OK,
+    End,
     Outcome,
     Raised,
-    calling,
     deadline_left_s,
-    lost,
-    raised_outcome,
-    text,
+    threaded_outcome,
     threaded_status,
 )
 from observability.grpc.recorder import Recorder
@@ -82,7 +79,7 @@ class ServerRpc(Rpc):
     _requests: Iterator[Any] | None = None
     _unparsed: Exception | None = None
     _raised: Raised | None = None
-    _done: Outcome | None = None
+    _is_served = False
     _was_lost = False
     _is_over = False
     _in_handler = False
@@ -180,9 +177,8 @@ class ServerRpc(Rpc):
 
     def complete(self) -> None:
         """The handler is done and did not raise: the status is what it set, or OK."""
-        code, details = self._context.code(), self._context.details()
         self._raised = None  # an interceptor outside of ours made a response of it
-        self._done = OK if code is None and not details else Outcome(self.status("OK"), text(details))
+        self._is_served = True
         if self.is_decided_later():
             self._is_ending()
         else:
@@ -202,15 +198,11 @@ class ServerRpc(Rpc):
 
     def unserializable(self, error: Exception) -> tuple[str, str]:  # noqa: ARG002
         """Status and details when a response cannot be serialized."""
-        return self.status("INTERNAL"), "Failed to serialize response!"
+        return threaded_status(self._context.code(), "INTERNAL"), "Failed to serialize response!"
 
-    def status(self, default: str) -> str:
-        """What gRPC sends for the code that was set."""
-        return threaded_status(self._context.code(), default)
-
-    def words(self, raised: Raised) -> str:
-        """The details that gRPC sends for an exception that nobody caught."""
-        return calling(raised)
+    def decided(self, end: End) -> Outcome:
+        """How the RPC ended."""
+        return threaded_outcome(end)
 
     def begin(self, request: Any, context: Any) -> None:
         """Start the record, on the thread that is about to run the handler."""
@@ -306,21 +298,15 @@ class ServerRpc(Rpc):
         call.end(outcome.status, outcome.details, outcome.error, trailers)
 
     def _outcome(self) -> Outcome:
-        context = self._context
+        context, is_served = self._context, self._is_served
         if self._unparsed is not None and (self.request_streaming or context is None):
             return Outcome(*self.unparsable(self._unparsed), self._unparsed)
-        if self._seen.cancelled_by_handler:
-            return Outcome("CANCELLED")
-        if self._was_lost or (self._raised is None and (self._done is None or self.is_cancelled())):
-            return lost(deadline_left_s(context))
-        if self._raised is not None:
-            words = self.words(self._raised)
-            return raised_outcome(
-                self._raised, context.code(), context.details(), self.status("UNKNOWN"), words
-            )
-        if self._done is None or self.response_streaming:  # an outer interceptor may have set another
-            return Outcome(self.status("OK"), text(context.details()))
-        return self._done
+        is_gone = self._was_lost or (is_served and self.is_cancelled())
+        left_s = None if is_served and not is_gone else deadline_left_s(context)
+        is_cancelled = self._seen.cancelled_by_handler
+        return self.decided(
+            End(context.code(), context.details(), left_s, self._raised, is_served, is_gone, is_cancelled)
+        )
 
     def _start(self) -> None:
         self._call, self._scope = self.recorder.begin(self.method, self._metadata)
@@ -338,7 +324,7 @@ class ServerRpc(Rpc):
 
     def _replaced(self) -> None:
         """An interceptor outside of ours put something else in the place of the handler's response."""
-        self._end(Outcome(self.status("OK"), text(self._context.details())))
+        self._end(self.decided(End(self._context.code(), self._context.details(), is_served=True)))
 
 
 class _Responses(Iterator[Any]):

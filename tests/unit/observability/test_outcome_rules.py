@@ -6,13 +6,15 @@ import grpc
 import pytest
 
 from observability.grpc.outcome import (
+    End,
     Outcome,
     Raised,
+    aio_outcome,
     aio_status,
     calling,
     deadline_left_s,
     lost,
-    raised_outcome,
+    threaded_outcome,
     threaded_status,
     unexpected,
 )
@@ -68,20 +70,53 @@ def test_a_call_whose_client_is_gone(left_s: float | None, status: str) -> None:
     assert lost(left_s) == Outcome(status)
 
 
+RAISED = Raised(BROKEN, None, None, aborted=False)
+CALLING, UNEXPECTED = "Exception calling application: broken", "Unexpected <class 'ValueError'>: broken"
+
+
 @pytest.mark.parametrize(
-    ("raised", "code", "details", "expected"),
+    ("end", "threaded", "aio"),
     [
-        (Raised(BROKEN, None, None, False), None, None, Outcome("STATUS", "words", BROKEN)),
-        (Raised(BROKEN, CODE.ABORTED, b"set", False), CODE.ABORTED, b"set", Outcome("STATUS", "set", BROKEN)),
-        (Raised(BROKEN, CODE.ABORTED, b"said", True), CODE.ABORTED, b"said", Outcome("STATUS", "said", None)),
-        (Raised(BROKEN, None, None, False), CODE.NOT_FOUND, "turned", Outcome("STATUS", "turned", None)),
-        (Raised(BROKEN, None, None, False), CODE.NOT_FOUND, None, Outcome("STATUS", "", None)),
+        (End(is_served=True), Outcome("OK"), Outcome("OK")),
+        (End(CODE.OK, b"", is_served=True), Outcome("OK"), Outcome("OK")),
+        (End(None, "said", is_served=True), Outcome("OK", "said"), Outcome("OK", "said")),
+        (End(CODE.ABORTED, b"set", is_served=True), Outcome("ABORTED", "set"), Outcome("ABORTED", "set")),
+        (End(5, is_served=True), Outcome("UNKNOWN"), Outcome("NOT_FOUND")),
+        (End(), Outcome("CANCELLED"), Outcome("CANCELLED")),
+        (End(left_s=0.0), Outcome("DEADLINE_EXCEEDED"), Outcome("DEADLINE_EXCEEDED")),
+        (End(CODE.ABORTED, "went on"), Outcome("CANCELLED"), Outcome("ABORTED", "went on")),
+        (End(CODE.ABORTED, left_s=3.0, is_served=True, is_gone=True), Outcome("CANCELLED"), Outcome("CANCELLED")),
+        (End(raised=RAISED, left_s=0.0, is_gone=True), Outcome("DEADLINE_EXCEEDED"), Outcome("DEADLINE_EXCEEDED")),
+        (End(raised=RAISED), Outcome("UNKNOWN", CALLING, BROKEN), Outcome("UNKNOWN", UNEXPECTED, BROKEN)),
+        (
+            End(CODE.OK, raised=Raised(BROKEN, CODE.OK, None, aborted=False)),
+            Outcome("OK", CALLING, BROKEN),
+            Outcome("UNKNOWN", UNEXPECTED, BROKEN),
+        ),
+        (
+            End(CODE.ABORTED, b"set", raised=Raised(BROKEN, CODE.ABORTED, b"set", aborted=False)),
+            Outcome("ABORTED", "set", BROKEN),
+            Outcome("ABORTED", "set", BROKEN),
+        ),
+        (
+            End(CODE.ABORTED, b"said", raised=Raised(BROKEN, CODE.ABORTED, b"said", aborted=True)),
+            Outcome("ABORTED", "said"),
+            Outcome("ABORTED", "said"),
+        ),
+        (End(CODE.NOT_FOUND, "turned", raised=RAISED), Outcome("NOT_FOUND", "turned"), Outcome("NOT_FOUND", "turned")),
+        (End(CODE.NOT_FOUND, raised=RAISED), Outcome("NOT_FOUND"), Outcome("NOT_FOUND")),
+        (End(is_cancelled=True, is_served=True), Outcome("CANCELLED"), Outcome("OK")),
     ],
-    ids=["nobody catches it", "after a code was set", "an abort", "turned into a status", "without details"],
-)
-def test_a_handler_that_raised(raised: Raised, code: Any, details: Any, expected: Outcome) -> None:
-    """It is an exception, unless it was an abort or somebody outside turned it into a status."""
-    assert raised_outcome(raised, code, details, "STATUS", "words") == expected
+    ids=[
+        "it returns", "it sets OK", "it sets details alone", "it sets a status", "it sets a number",
+        "its client is gone", "its deadline passed", "it aborts and goes on", "its client is gone by then",
+        "its deadline passed and it raised", "nobody catches it", "after OK was set", "after a status was set",
+        "an abort", "turned into a status", "turned, without details", "its handler cancelled it",
+    ],
+)  # fmt: skip
+def test_how_a_call_ended(end: End, threaded: Outcome, aio: Outcome) -> None:
+    """Each server's rule, without gRPC; no asyncio handler can cancel its own call."""
+    assert (threaded_outcome(end), aio_outcome(end)) == (threaded, aio)
 
 
 def test_the_details_of_an_exception() -> None:
