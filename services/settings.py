@@ -40,7 +40,7 @@ class ServiceSettings(BaseSettings):
     metrics_cert_file: FilePath | None = Field(
         None, description="Certificate chain (PEM): serve `/metrics` over TLS"
     )
-    metrics_key_file: FilePath | None = Field(None, description="Private key of that certificate (PEM)")
+    metrics_key_file: FilePath | None = Field(None, description="Private key of `METRICS_CERT_FILE` (PEM)")
     metrics_client_ca_file: FilePath | None = Field(
         None, description="CA (PEM) that the certificates of scrapers must be signed by"
     )

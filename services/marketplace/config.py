@@ -30,7 +30,7 @@ class Settings(ServiceSettings):
         64, ge=0, le=10_000, description="Requests that may wait for a thread; more are answered with 503"
     )
     marketplace_wait_ms: int = Field(
-        500, ge=1, le=60_000, description="Milliseconds after which one that waits is answered with 503"
+        500, ge=1, le=60_000, description="Milliseconds after which a request that waits for a thread is answered with 503"
     )
     marketplace_request_s: float = Field(
         10.0, gt=0, le=600, description="Seconds that a client has to send a whole request"
@@ -39,7 +39,10 @@ class Settings(ServiceSettings):
         800, ge=1, le=100_000, description="Connections to the shop at once; more are closed"
     )
     marketplace_client_connections: int = Field(
-        200, ge=1, le=100_000, description="The same, of one address that is not of `TRUSTED_PROXIES`"
+        200,
+        ge=1,
+        le=100_000,
+        description="Connections of one address at once, if it is not of `TRUSTED_PROXIES`; more are closed",
     )
     marketplace_frozen_s: int = Field(
         10, ge=2, le=600, description="Seconds after which a worker process that hangs is replaced"
@@ -89,7 +92,7 @@ class Settings(ServiceSettings):
         None, description="The shop's own certificate (PEM), for mutual TLS"
     )
     recommendations_key_file: FilePath | None = Field(
-        None, description="Private key of that certificate (PEM)"
+        None, description="Private key of `RECOMMENDATIONS_CERT_FILE` (PEM)"
     )
     jaeger_ui_url: HttpUrl | None = Field(
         None, description="Jaeger's address, for links from pages to traces"

@@ -15,7 +15,7 @@ class Settings(ServiceSettings):
     recommendations_metrics_port: Port = Field(9102, description="Port of its /metrics; 0 takes any")
     recommendations_faults_port: FaultsPort | None = Field(None, description=FAULTS)
     tls_cert_file: FilePath | None = Field(None, description="Certificate chain (PEM): serve over TLS")
-    tls_key_file: FilePath | None = Field(None, description="Private key of the certificate (PEM)")
+    tls_key_file: FilePath | None = Field(None, description="Private key of `TLS_CERT_FILE` (PEM)")
     tls_client_ca_file: FilePath | None = Field(
         None, description="CA (PEM) that clients' certificates must be signed by: mutual TLS"
     )
