@@ -30,7 +30,10 @@ class Settings(ServiceSettings):
         64, ge=0, le=10_000, description="Requests that may wait for a thread; more are answered with 503"
     )
     marketplace_wait_ms: int = Field(
-        500, ge=1, le=60_000, description="Milliseconds after which a request that waits for a thread is answered with 503"
+        500,
+        ge=1,
+        le=60_000,
+        description="Milliseconds after which a request that waits for a thread is answered with 503",
     )
     marketplace_request_s: float = Field(
         10.0, gt=0, le=600, description="Seconds that a client has to send a whole request"
