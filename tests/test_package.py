@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -86,34 +87,32 @@ TESTED = next(example for example in EXAMPLES if "import pytest" in example.valu
 ALONE = [example for example in EXAMPLES if not re.search("pytest|loguru", example.values[0])]
 
 
+UNTRACKED = (".git", ".venv", "var", "*cache*", ".hypothesis", "build", "dist", "*.egg-info")
+
+
 def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, capture_output=True, check=False, **options)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what it is made of."""
-    folder = tmp_path_factory.mktemp("package")
-    for name in ("pyproject.toml", "LICENSE", "docs", "observability"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    pip = (
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        "dist",
-        ".",
-    )
-    built = run(*pip, cwd=folder)
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, built from a copy of the repository."""
+    folder = tmp_path_factory.mktemp("package") / "copy"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*UNTRACKED))
+    build = "from setuptools import build_meta; build_meta.build_sdist('dist')"
+    built = run(sys.executable, "-c", build, cwd=folder)
     assert built.returncode == 0, built.stderr
-    (made,) = folder.glob("dist/*.whl")
+    (made,) = folder.glob("dist/*.tar.gz")
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path) -> Path:
+    """The wheel, built from the source distribution."""
+    options = ("--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", sdist.parent)
+    built = run(sys.executable, "-m", "pip", "wheel", *options, sdist)
+    assert built.returncode == 0, built.stderr
+    (made,) = sdist.parent.glob("*.whl")
     return made
 
 
@@ -151,6 +150,16 @@ def constraints(folder: Path) -> Path:
         "\n".join(re.sub(r"\[.*?\]", "", line).rstrip(" \\") for line in lines if line[:1].isalpha())
     )
     return path
+
+
+def test_the_source_distribution_holds_the_package_alone(sdist: Path) -> None:
+    """Nothing of the services, the tools and the tests, and its README is the package's own."""
+    with tarfile.open(sdist) as archive:
+        paths = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
+    folders = {path.parts[0] for path in paths if len(path.parts) > 1}
+    files = {str(path) for path in paths if len(path.parts) == 1 and str(path) not in folders}
+    assert folders == {"observability", "docs", "grpc_flask_observability.egg-info"}
+    assert files == {"LICENSE", "MANIFEST.in", "PKG-INFO", "pyproject.toml", "setup.cfg"}
 
 
 def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
