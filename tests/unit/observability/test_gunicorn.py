@@ -147,6 +147,7 @@ def test_a_killed_worker(options: tuple[str, ...], tmp_path: Path) -> None:
         asked = ask_until(running, WORKERS, pids)
         count = "http_server_request_duration_seconds_count"
         eventually(lambda: running.value(count, http_route="/pid") == asked)
+        eventually(lambda: running.value("http_server_active_requests") == 0)  # gauges lag behind
         with hanging(running):
             eventually(lambda: running.value("http_server_active_requests") == 1)
             for pid in pids:
