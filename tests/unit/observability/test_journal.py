@@ -52,8 +52,10 @@ STEPS = {
         "grpc.aio_server.AioServerRpc._note",
         "grpc.client._observed",
     ),
-    "an outcome is found": tuple(
-        f"grpc.{name}.text" for name in ("server", "aio_server", "client", "outcome")
+    "an outcome is found": (
+        "grpc.server.threaded_outcome",
+        "grpc.aio_server.aio_outcome",
+        "grpc.client.text",
     ),
     "the metrics take it": ("signals.metrics.CallMetrics.fold",),
     "the metrics take a batch": ("signals.metrics.Metrics.record",),
