@@ -11,16 +11,17 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from observability.call import Call
-from observability.grpc.client import REQUEST_STREAMS, Requests, begin, end_raised, is_recorded, merged
+from observability.grpc.client import REQUEST_STREAMS, Requests, begin, end_raised, is_recorded, mark, merged
 from observability.grpc.recorder import Recorder
 from observability.handing_on import handing_on
 from observability.journal import Journal
 
 
 class _Recorded(grpc.aio.Metadata):
-    """The metadata of a call that is recorded, and whose journal has it."""
+    """The same as of a blocking channel, for one of asyncio."""
 
     journal: Journal
+    path: str | bytes
 
 
 class _Recording:
@@ -33,7 +34,7 @@ class _Recording:
         self, continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, request: Any
     ) -> Any:
         """Record one; request is the request, or what is iterated for many."""
-        if not is_instrumentation_enabled() or is_recorded(self._recorder, details.metadata):
+        if not is_instrumentation_enabled() or is_recorded(self._recorder, details, _Recorded):
             return await continuation(details, request)
         details = details._replace(metadata=tuple(details.metadata or ()))  # it may be a generator
         call, scope = begin(self._recorder, self.kind, details, request)
@@ -41,7 +42,7 @@ class _Recording:
             return await continuation(details, request)
         request = _requests(call, request) if self.kind in REQUEST_STREAMS else request
         sent = _Recorded(*merged(details.metadata, call))
-        sent.journal = self._recorder.journal
+        mark(sent, self._recorder, details)
         details = details._replace(metadata=sent)
         token = otel_context.attach(scope) if scope is not None else None
         try:

@@ -61,7 +61,7 @@ class ClientInterceptor(
         return self._record("bidi_stream", continuation, client_call_details, request_iterator)
 
     def _record(self, kind: str, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
-        if not is_instrumentation_enabled() or is_recorded(self._recorder, details.metadata):
+        if not is_instrumentation_enabled() or is_recorded(self._recorder, details, Recorded):
             return continuation(details, request)
         details = with_metadata(details, tuple(details.metadata or ()))  # it may be a generator
         call, scope = begin(self._recorder, kind, details, request)
@@ -71,7 +71,7 @@ class ClientInterceptor(
         token = otel_context.attach(scope) if scope is not None else None
         try:
             sent = Recorded(merged(details.metadata, call))
-            sent.journal = self._recorder.journal
+            mark(sent, self._recorder, details)
             outcome = self._go_on(continuation, with_metadata(details, sent), request)
         except BaseException as error:
             end_raised(call, error)
@@ -246,9 +246,10 @@ def with_metadata(details: Any, metadata: Any) -> CallDetails:
 
 
 class Recorded(list[tuple[str, str | bytes]]):
-    """The metadata of a call that is recorded, and whose journal has it."""
+    """The metadata of a call that is recorded: whose journal has it, and which method it is of."""
 
     journal: Journal
+    path: str | bytes
 
 
 def merged(metadata: Any, call: Call) -> list[tuple[str, str | bytes]]:
@@ -257,10 +258,19 @@ def merged(metadata: Any, call: Call) -> list[tuple[str, str | bytes]]:
     return [*((key, value) for key, value in metadata if key not in own), *call.headers]
 
 
-def is_recorded(recorder: Recorder, metadata: Any) -> bool:
-    """Whether an outer interceptor records the call already, as far as those between leave its metadata."""
-    journal = getattr(metadata, "journal", None)
-    return journal is not None and recorder.is_double(journal)
+def mark(metadata: Any, recorder: Recorder, details: Any) -> None:
+    """Note on a call's metadata that it is recorded."""
+    metadata.journal = recorder.journal
+    metadata.path = details.method
+
+
+def is_recorded(recorder: Recorder, details: Any, kind: type[Any]) -> bool:
+    """Whether an outer interceptor records the call already, as far as those between leave its metadata.
+
+    kind is the class of a recorded call's metadata, which may also be handed on to another call.
+    """
+    metadata = details.metadata
+    return type(metadata) is kind and metadata.path == details.method and recorder.is_double(metadata.journal)
 
 
 def end_as(call: Call, ended: Any) -> None:

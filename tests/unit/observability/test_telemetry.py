@@ -286,6 +286,29 @@ def test_client_interceptors_that_are_passed_twice(caplog: pytest.LogCaptureFixt
     assert caplog.messages.count("the interceptors of one Telemetry must be passed once, got them twice") == 1
 
 
+class Asking(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Somebody else's interceptor: for each call it makes another one on the same channel, with its metadata."""
+
+    channel: Any = None
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        if client_call_details.method == "/test.Service/returns":
+            other = self.channel.unary_unary("/test.Service/sets")
+            assert other.future(b"", metadata=client_call_details.metadata, timeout=60).code().name != "OK"
+        return continuation(client_call_details, request)
+
+
+def test_a_call_that_hands_on_the_metadata_of_another(caplog: pytest.LogCaptureFixture) -> None:
+    """It is another call, and recorded as one."""
+    client, asking = MemoryTelemetry(), Asking()
+    with sync_server(MemoryTelemetry()) as target, grpc.insecure_channel(target) as bare:
+        made: Any = grpc.intercept_channel(bare, *client.client_interceptors(), asking)
+        asking.channel = made
+        assert made.unary_unary("/test.Service/returns")(b"x", timeout=60)
+    assert client.value("grpc_client_handled_total") == len(client.spans()) == 2
+    assert not [line for line in caplog.messages if "twice" in line]
+
+
 def test_aio_client_interceptors_that_are_passed_twice(caplog: pytest.LogCaptureFixture) -> None:
     """On an asyncio channel, too."""
     client = MemoryTelemetry()
