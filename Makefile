@@ -63,8 +63,8 @@ test-stack: $(STAMP) $(GENERATED) ## run the tests that need Prometheus, Chromiu
 
 test-all: test test-full test-stack ## run all three
 
-coverage: $(STAMP) $(GENERATED) ## run all tests and show which lines they do not reach
-	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+coverage: $(STAMP) $(GENERATED) ## run the tests of make test, and show which lines they do not reach
+	$(PY) -m pytest $(PARALLEL) --ignore=tests/stack -m "not full" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 chaos: $(STAMP) $(GENERATED) ## faults at random while people are in the shop (SEED= draws the same ones again, MINUTES=5, DATABASE=postgresql)
 	$(PY) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DATABASE),--database $(DATABASE))
