@@ -78,10 +78,18 @@ class Names(receiver.Receiver):
 
     def __init__(self) -> None:
         self.seen: dict[str, set[str]] = {"marketplace": set(), "recommendations": set()}
+        self._traces: set[str] = set()
         super().__init__(self._keep)
 
     def _keep(self, resource: dict[str, Any], spans: Sequence[Any]) -> None:
         self.seen[resource["service.name"]] |= {span.name for span in spans}
+        self._traces |= {span.trace_id.hex() for span in spans}
+
+    def of_all_until_now(self, running: Pair) -> set[str]:
+        """The names of the shop's spans, when that of a page asked for now has come: spans come in order."""
+        trace_id = running.get("/")[2]["traceresponse"].split("-")[1]
+        eventually(lambda: trace_id in self._traces, 30)
+        return {*self.seen["marketplace"]}
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +217,8 @@ def test_http(running: Pair, names: Names) -> None:
         for method in (b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"WEIRD"):
             said(port, b"%s %s HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n" % (method, path))
             said(port, b"%s /nowhere HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n" % method)
-    eventually(lambda: {"GET /", "GET /books"} <= names.seen["marketplace"])
+    spans_before = names.of_all_until_now(running)
     before = labels(running.scrape("marketplace"))
-    spans_before = {*names.seen["marketplace"]}
     statuses: Counter[str] = Counter()
 
     def send(request: bytes) -> None:
@@ -223,7 +230,7 @@ def test_http(running: Pair, names: Names) -> None:
     print("answered:", statuses)
     assert running.get("/books")[0] == 200
     assert labels(running.scrape("marketplace")) <= before
-    assert names.seen["marketplace"] <= spans_before
+    assert names.of_all_until_now(running) <= spans_before
     assert not [line for line in whole_lines(running.marketplace.log) if line["level"] == "error"]
     assert running.marketplace.errors.read_text() == ""
 
