@@ -3,7 +3,7 @@
 Versions: https://www.jaegertracing.io/docs/latest/apis/
 """
 
-from base64 import b64encode
+from base64 import urlsafe_b64encode
 from typing import Any
 from urllib.parse import quote
 
@@ -58,7 +58,7 @@ def _service(resource: dict[str, Any]) -> str:
 
 def _parsed(span: dict[str, Any]) -> trace_pb2.Span:
     """OTLP's JSON has ids in hexadecimal digits, where protobuf's has base64."""
-    ids = {name: b64encode(bytes.fromhex(span.get(name, ""))).decode() for name in IDS}
+    ids = {name: urlsafe_b64encode(bytes.fromhex(span.get(name, ""))).decode() for name in IDS}
     return ParseDict(span | ids | {"links": []}, trace_pb2.Span(), ignore_unknown_fields=True)
 
 
