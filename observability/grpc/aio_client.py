@@ -18,7 +18,7 @@ from observability.journal import Journal
 
 
 class _Recorded(grpc.aio.Metadata):
-    """The same as of a blocking channel, for one of asyncio."""
+    """The metadata of a recorded call on an asyncio channel."""
 
     journal: Journal
     path: str | bytes

@@ -12,12 +12,12 @@ from observability.receiver import Receiver
 from observability.testing import eventually
 from tests.chaos.log import Log
 from tests.chaos.machine import Machine
-from tests.chaos.relay import Relay
 from tests.crowd import Crowd
 from tests.e2e.processes import Pair
 from tests.e2e.test_holding_out import NAMES, serving, status_of
 from tests.hosts import LOOPBACK
 from tests.ill import World, world
+from tests.relay import Relay
 from tests.stack.postgresql import Server
 
 PEOPLE, PAUSE_S = 16, 0.05

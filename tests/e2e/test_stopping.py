@@ -157,6 +157,20 @@ def test_either_signal_ends_its_start(name: str, number: signal.Signals, tmp_pat
     assert alone.service.errors.read_text() == ""
 
 
+def test_a_second_signal_changes_nothing(tmp_path: Path) -> None:
+    """While a service that is to stop still serves, being asked again does not cut that short."""
+    with pair(tmp_path, DRAIN_S="5") as (running, _):
+        services = (running.marketplace, running.recommendations)
+        for service in services:
+            service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: running.get("/readyz")[0] == 503)
+        for service in services:
+            service.process.send_signal(signal.SIGTERM)
+            service.process.send_signal(signal.SIGINT)
+        assert running.get("/")[0] == 200
+        assert [service.process.wait(30) for service in services] == [0, 0]
+
+
 def test_a_service_that_was_frozen_stops(tmp_path: Path) -> None:
     """A signal that came while the process stood still is heeded when it goes on."""
     with pair(tmp_path) as (running, _):

@@ -31,7 +31,7 @@ def echo(requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[b
 
 
 def books() -> str:
-    """A page, which fails when its number is none."""
+    """A page that fails when its number is not one."""
     return f"page {int(request.args['page'])}"
 
 

@@ -45,7 +45,7 @@ OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),  # no limit: the shop may have sent nothing
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # despite its name, how long the making of a connection may take
+    ("grpc.min_reconnect_backoff_ms", 1000),  # despite its name, how long connecting may take
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 

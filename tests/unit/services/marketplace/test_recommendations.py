@@ -13,7 +13,7 @@ from services.marketplace.config import Settings
 from services.marketplace.recommendations import Recommendations, Unavailable
 from services.marketplace.recommendations.circuit import FAILURES
 from services.recommendations.config import Settings as ServerSettings
-from tests.chaos.relay import Relay
+from tests.relay import Relay
 from tests.unit.services.recommending import Running
 
 WITHIN_S = 60.0
