@@ -78,7 +78,7 @@ def _take_signals(arbiter: Arbiter) -> None:
 
     gunicorn's signals would start more workers, which cannot share the ports.
     """
-    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+    signal.signal(signal.SIGINT, lambda _, frame: arbiter.signal(signal.SIGTERM, frame))
     signal.signal(signal.SIGHUP, lambda number, _: arbiter.kill_workers(number))
     for number in MEANINGLESS:
         signal.signal(number, signal.SIG_IGN)
