@@ -1,4 +1,4 @@
-"""Marks what `make test` leaves out, and reports the cases that were run a second time."""
+"""Marks what `make test` leaves out, and reports the cases that were run again."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from tests.conformance.case import Case
 from tests.conformance.compositions import Composition
 
 MAIN_FORMS = ("function", "generator")
-SECOND_TRY = "second try"
+AGAIN = "run again"
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -49,12 +49,10 @@ def is_core(case: Case | Composition) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Report the cases that a test ran a second time, alone, before it judged them."""
+    """Report the cases that a test ran again, alone, before it judged them."""
     reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
     names = sorted(
-        {str(value) for report in reports for key, value in report.user_properties if key == SECOND_TRY}
+        {str(value) for report in reports for key, value in report.user_properties if key == AGAIN}
     )
     if names:
-        terminalreporter.write_line(
-            f"conformance: {len(names)} cases were run a second time: {'; '.join(names)}"
-        )
+        terminalreporter.write_line(f"conformance: {len(names)} cases were run again: {'; '.join(names)}")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conformance.case import HAS_IPV6, Case
 from tests.conformance.checks import answers, asked, promises
-from tests.conformance.conftest import SECOND_TRY
+from tests.conformance.conftest import AGAIN
 from tests.conformance.matrix import CASES
 from tests.conformance.outcomes import Outcome, outcomes, was_late
 from tests.conformance.report import PAGE, TRANSPARENCY, labels, reasons
@@ -98,7 +98,7 @@ def test_transparent(case: Case, bare: Run, ours: Run, record_property: Any) -> 
     """What client and handler see of the case on ours is what they see on bare grpcio."""
     seen, expected = ours.observation(case), bare.observation(case)
     if seen != expected and RACES.search(repr((case.status, seen, expected))):
-        record_property(SECOND_TRY, case.name)
+        record_property(AGAIN, case.name)
         with alone(Ours(), case) as ours_alone, alone(Bare(), case) as bare_alone:
             seen, expected = ours_alone.observation(case), bare_alone.observation(case)
     assert seen == expected
@@ -115,7 +115,7 @@ def test_true(case: Case, found: dict[str, Outcome], record_property: Any) -> No
     """Both sides' spans, metrics and log lines keep every promise that the case asserts."""
     outcome = found[case.name]
     if not all(answers(outcome).values()) and was_late(outcome):
-        record_property(SECOND_TRY, case.name)
+        record_property(AGAIN, case.name)
         with alone(Ours(), case) as run:
             outcome = outcomes(run, run.stack)[case.name]
     broken = [promise for promise, kept in answers(outcome).items() if not kept]

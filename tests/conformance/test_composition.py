@@ -2,8 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -12,12 +12,15 @@ from sentry_sdk.transport import Transport
 
 from tests.conformance.composition_calls import Call
 from tests.conformance.compositions import Composition, Result, compositions, run
-from tests.conformance.conftest import SECOND_TRY
+from tests.conformance.conftest import AGAIN
 from tests.conformance.servers import Loop
 
 AT_ONCE = 12
+MORE_TRIES = 3
 OF_CORE = "Internal error from Core"  # an asyncio stream gets it of gRPC now and then, with ours and without
 COMPOSITIONS = compositions()
+
+Judge = Callable[[Result, Result], bool]
 
 
 class Nowhere(Transport):
@@ -39,15 +42,18 @@ class Runs:
                 if key not in self._futures:
                     self._futures[key] = self._pool.submit(run, composition, loop, ours)
 
-    def results(self, composition: Composition) -> tuple[Result, Result]:
-        """With ours, and without."""
-        return self._futures[composition].result(), self._futures[composition.without].result()
-
-    def alone(self, composition: Composition) -> tuple[Result, Result]:
-        """Both once more, on an idle machine: on a busy one a deadline may pass before its call arrives."""
-        for future in self._futures.values():
-            future.exception()
-        return run(composition, self._loop, True), run(composition, self._loop, False)
+    def settled(
+        self, composition: Composition, is_chance: Judge, record_property: Any
+    ) -> tuple[Result, Result]:
+        """With ours, and without; once more, alone, while is_chance: when busy, a deadline may pass before its call."""
+        ours, bare = self._futures[composition].result(), self._futures[composition.without].result()
+        for _ in range(MORE_TRIES):
+            if not is_chance(ours, bare):
+                break
+            record_property(AGAIN, str(composition))
+            wait(self._futures.values())
+            ours, bare = run(composition, self._loop, True), run(composition, self._loop, False)
+        return ours, bare
 
     def close(self) -> None:
         """Let those that are running end."""
@@ -120,14 +126,21 @@ def as_seen(saw: dict[str, Any]) -> dict[str, Any]:
     return saw | {"client": {key: value for key, value in saw["client"].items() if key != "left current"}}
 
 
+def differs_by_chance(ours: Result, bare: Result) -> bool:
+    """Whether only calls differ that time, or gRPC, may end in another way."""
+    found = differences(ours, bare)
+    return bool(found) and all(call.has_deadline or OF_CORE in repr(saw) for call, saw in found.items())
+
+
+def is_wrong_by_chance(ours: Result, bare: Result) -> bool:
+    """Whether only calls were recorded wrongly whose deadline passed, perhaps on one side alone."""
+    return bool(ours.wrong) and all("deadline_passes" in line for line in ours.wrong)
+
+
 @pytest.mark.parametrize("composition", COMPOSITIONS, ids=str)
 def test_transparent(composition: Composition, runs: Runs, record_property: Any) -> None:
     """What client and handlers see of each call is what they see of the same composition without ours."""
-    found = differences(*runs.results(composition))
-    if found and all(call.has_deadline or OF_CORE in repr(saw) for call, saw in found.items()):
-        record_property(SECOND_TRY, str(composition))
-        found = differences(*runs.alone(composition))
-    assert found == {}
+    assert differences(*runs.settled(composition, differs_by_chance, record_property)) == {}
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS, ids=str)
@@ -135,10 +148,7 @@ def test_true(composition: Composition, runs: Runs, record_property: Any) -> Non
     """Each attempt is one span, one count and one log line on each side, with the status on the wire and the
     right parent; nothing stays in flight, and no span stays current with the caller.
     """
-    ours, bare = runs.results(composition)
-    if ours.wrong and all("deadline_passes" in line for line in ours.wrong):
-        record_property(SECOND_TRY, str(composition))
-        ours, bare = runs.alone(composition)
+    ours, bare = runs.settled(composition, is_wrong_by_chance, record_property)
     assert ours.wrong == []
     assert left_current(ours) <= left_current(bare)
 
