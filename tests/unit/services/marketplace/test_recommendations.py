@@ -30,7 +30,8 @@ def server() -> Iterator[Running]:
 @contextmanager
 def client(port: int, **settings: Any) -> Iterator[tuple[Recommendations, MemoryTelemetry]]:
     telemetry = MemoryTelemetry("marketplace")
-    chosen = Settings(recommendations_host="127.0.0.1", recommendations_port=port, **settings)
+    patient = {"recommendations_timeout_ms": 10_000}
+    chosen = Settings(recommendations_host="127.0.0.1", recommendations_port=port, **patient | settings)
     recommendations = Recommendations(chosen, telemetry)
     try:
         yield recommendations, telemetry
@@ -51,7 +52,7 @@ def outcome(recommendations: Recommendations, within_s: float = WITHIN_S) -> str
 def test_retries_go_on_after_hundreds_of_failures(server: Running) -> None:
     """While one answer in ten is UNAVAILABLE, a page goes without recommendations once in a thousand."""
     server.switch.on("errors", "0.1", code="UNAVAILABLE")
-    with client(server.port, recommendations_timeout_ms=10_000) as (recommendations, telemetry):
+    with client(server.port) as (recommendations, telemetry):
         seen = Counter(outcome(recommendations) for _ in range(3000))
         refused = server.telemetry.value("grpc_server_handled_total", grpc_code="UNAVAILABLE")
         assert refused > 200
@@ -65,7 +66,7 @@ def test_a_service_that_is_far_away(server: Running) -> None:
     relay = Relay(("127.0.0.1", 0), ("127.0.0.1", server.port))
     relay.delay_s = 0.2
     try:
-        with client(relay.port, recommendations_timeout_ms=10_000) as (recommendations, telemetry):
+        with client(relay.port) as (recommendations, telemetry):
             assert outcome(recommendations) == "3"
             assert telemetry.value("grpc_client_handled_total", grpc_code="OK") == 1
     finally:
@@ -76,7 +77,7 @@ def test_a_service_that_is_far_away(server: Running) -> None:
 def test_what_is_tried_again(server: Running, code: str, tries: int) -> None:
     """UNAVAILABLE alone, and at most twice."""
     server.switch.on("errors", "1", code=code)
-    with client(server.port, recommendations_timeout_ms=10_000) as (recommendations, _):
+    with client(server.port) as (recommendations, _):
         assert outcome(recommendations) == code
         eventually(lambda: server.telemetry.value("grpc_server_handled_total", grpc_code=code) == tries)
 
@@ -102,7 +103,7 @@ def test_the_circuit_opens_and_closes(server: Running) -> None:
 
 def test_a_slow_service_holds_some_threads(server: Running) -> None:
     """Of four threads three wait for it at once; whoever comes then goes on without recommendations."""
-    server.switch.on("slow", "1", "1000")
+    server.switch.on("slow", "1", "3000")
     with (
         client(server.port, marketplace_threads=4) as (recommendations, telemetry),
         ThreadPoolExecutor(3) as threads,
@@ -110,8 +111,7 @@ def test_a_slow_service_holds_some_threads(server: Running) -> None:
         waiting = [threads.submit(outcome, recommendations) for _ in range(3)]
         eventually(lambda: telemetry.value("grpc_client_in_flight") == 3)
         assert outcome(recommendations) == "TOO_MANY_CALLS"
-        server.switch.heal()
-        assert {each.result() for each in waiting} <= {"3", "DEADLINE_EXCEEDED"}
+        assert [each.result() for each in waiting] == ["3", "3", "3"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_slow_service_holds_some_threads(server: Running) -> None:
 def test_a_call_gets_what_is_left(server: Running, within_s: float, reason: str) -> None:
     """The deadline is the page's, if that is earlier; with too little time left there is no call."""
     server.switch.on("slow", "1", "300")
-    with client(server.port) as (recommendations, telemetry):
+    with client(server.port, recommendations_timeout_ms=500) as (recommendations, telemetry):
         assert outcome(recommendations, within_s=within_s) == reason
         assert telemetry.value("grpc_client_started_total") == (reason != "NO_TIME")
         assert telemetry.value(f"{PREFIX}_degraded_total", reason=reason) == 1
