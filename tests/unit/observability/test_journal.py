@@ -225,11 +225,13 @@ from tests.unit.observability.rpc import channel, sync_server
 from observability.testing import MemoryTelemetry
 client = MemoryTelemetry()
 with sync_server(MemoryTelemetry()) as target, channel(client, target) as made:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     calls = [made.unary_unary(f"/{number:0500}/x").future(b"x", timeout=60) for number in range(300)]
     assert {call.code().name for call in calls} == {"UNIMPLEMENTED"}
 assert len(client.lines()) == len(client.spans()) == 300
 assert client.tally.counts()["telemetry_signal_failures", "metrics"] > 0
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)  # coverage writes its file at the end
 """
 
 
